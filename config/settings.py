@@ -1,0 +1,193 @@
+"""config room: every setting a user can write, as frozen records with their defaults.
+
+One section of the TOML file is one record here. Reading, checking and merging live in
+`config/load.py`; this file only says what exists, in which unit, and what it is without a word from
+the user. Unknown keys are refused everywhere.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Idle = Literal["spin", "yield", "backoff", "park"]
+Encoding = Literal["json", "msgpack"]
+FlushPolicy = Literal["none", "batch", "interval"]
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What all sections share: immutable, and an unknown key is an error."""
+
+
+class EngineSettings(Section):
+    """`[engine]`: who this engine is and where it keeps its files."""
+
+    name: str = "demo"  # prefix of segments and of the control socket; [a-z0-9-], 1 to 24 characters
+    data_dir: str = "var/demo"  # journal, database, logs, control socket; made with mode 0700
+    heartbeat_ms_max: int = 2_000  # a worker silent for longer is killed and restarted
+    ready_s_max: float = 60.0  # a worker not READY by then is a failed start
+    drain_s_max: float = 10.0  # one stop phase may take this long before it is forced
+    restarts_max: int = 20  # within restart_window_s; one more trips the engine to HALT
+    restart_window_s: float = 60.0
+    restart_backoff_ms: int = 20  # first delay; doubles up to restart_backoff_ms_max
+    restart_backoff_ms_max: int = 2_000
+
+
+class MarketSettings(Section):
+    """`[market]`: the instruments, in the order that gives them their index."""
+
+    symbols: tuple[str, ...] = ("BTCUSDT",)
+    streams: tuple[str, ...] = ("bookTicker", "trade", "depth@100ms")
+    batch_window_ms: Literal[0, 1, 5, 10] = 0  # 0: publish as soon as read
+    snapshot_levels: int = 1_000  # levels asked for in a depth snapshot
+    silence_ms_max: int = 5_000  # a stream silent for longer makes its book STALE
+
+
+class VenueSettings(Section):
+    """`[venue]`: where market data and orders go. Empty addresses mean the built-in exchange."""
+
+    kind: Literal["binance-spot"] = "binance-spot"
+    rest_url: str = ""  # http(s)://host:port
+    stream_url: str = ""  # ws(s)://host:port
+    order_url: str = ""  # ws(s)://host:port/ws-api/v3
+    key_env: str = "TICKRING_API_KEY"  # environment variable that holds the API key
+    secret_env: str = "TICKRING_API_SECRET"  # ... the HMAC secret or the Ed25519 PEM
+    secret_file: str = ""  # instead: a 0600 file, first line the key, the rest the secret or PEM
+    receive_window_ms: int = 5_000
+    request_ms_max: int = 5_000  # an unanswered request is UNKNOWN after this
+    reconnect_ms: int = 100  # first delay; doubles, with jitter, up to reconnect_ms_max
+    reconnect_ms_max: int = 10_000
+
+
+class ExchangeSettings(Section):
+    """`[exchange]`: the built-in exchange, served on loopback when `enabled`."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: a free port, told to the other workers through the board
+    seed: int = 7
+    rate_per_s: float = 400.0  # mean synthetic order events per second and symbol
+    capture: tuple[str, ...] = ()  # recordings in the binance_hft format; empty: synthetic market
+    speed: float = 1.0  # recorded time passes this many times faster; 0 means as fast as it goes
+    loop: bool = False  # start the recording again at its end
+    maker_fee_bps: float = 1.0
+    taker_fee_bps: float = 1.0
+    balances: dict[str, str] = msgspec.field(
+        default_factory=lambda: {"USDT": "1000000", "BTC": "10", "ETH": "100"}
+    )
+
+
+class StrategySettings(Section):
+    """`[[strategies]]`: one instance of a strategy on some instruments."""
+
+    name: str
+    use: str  # module:attribute, for example engine.strategies.imbalance:STRATEGY
+    symbols: tuple[str, ...] = ()  # empty: every symbol of [market]
+    parameters: dict[str, float] = {}
+
+
+class RiskSettings(Section):
+    """`[risk]`: limits checked inline before every order; symbols may override them."""
+
+    order_quantity_max: str = "1"  # base asset, decimal
+    order_value_max: str = "100000"  # quote asset, decimal
+    position_max: str = "2"  # base asset, long or short, counting open and unknown orders
+    open_orders_max: int = 32
+    messages_per_s_max: int = 200
+    price_collar_bps: float = 100.0  # distance from the mid, either way
+    stale_ms_max: int = 2_000  # market data older than this blocks new orders
+
+
+class RiskOverride(RiskSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[[risk_overrides]]`: limits of one symbol, in full."""
+
+    symbol: str
+
+
+class JournalSettings(Section):
+    """`[journal]`: how the recorder writes."""
+
+    segment_bytes_max: int = 64 * 1024 * 1024
+    flush: FlushPolicy = "interval"  # fsync never, after every batch, or every flush_ms
+    flush_ms: int = 200
+
+
+class StoreSettings(Section):
+    """`[store]`: the database that the journal is copied into."""
+
+    url: str = "sqlite"  # "sqlite": data_dir/tickring.db; "sqlite:///PATH"; "postgresql://..."
+    url_env: str = ""  # environment variable that holds the url, for one with a password
+    batch_rows_max: int = 10_000
+    flush_ms: int = 200
+    retry_ms_max: int = 5_000
+
+
+class LogSettings(Section):
+    """`[log]`: levels by worker and the collector's files."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = "info"
+    levels: dict[str, str] = {}  # worker name -> level
+    file_bytes_max: int = 16 * 1024 * 1024
+    files_max: int = 8
+    console: bool = False
+
+
+class BusSettings(Section):
+    """`[bus]`: Redis pub/sub for outside subscribers; off while `url` is empty."""
+
+    url: str = ""  # redis://127.0.0.1:6379/0
+    url_env: str = ""
+    prefix: str = "tickring"
+    encoding: Encoding = "json"
+    batch_max: int = 512
+
+
+class MonitorSettings(Section):
+    """`[monitor]`: the Prometheus endpoint and the status page."""
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 0  # 0: a free port, shown by `tickring status`
+
+
+class RingSettings(Section):
+    """`[rings]`: capacities in records, powers of two."""
+
+    market: int = 65_536
+    decisions: int = 16_384  # signals, intents, risk, orders, reports and their step rings
+    log: int = 4_096
+
+
+class WorkerSettings(Section):
+    """`[[workers]]`: one process, the agents in it, and how it runs."""
+
+    name: str
+    agents: tuple[str, ...]
+    core: int = -1  # -1: not pinned
+    idle: Idle = "backoff"
+    nice: int = 0
+    scheduler: Literal["other", "batch", "idle", "fifo"] = "other"
+    priority: int = 0  # of fifo
+    lock_memory: bool = False
+    timer_slack_ns: int = 1_000
+    ingest_symbols: dict[str, tuple[str, ...]] = {}  # agent "ingest.K" -> its symbols; empty: all
+
+
+class Settings(Section):
+    """A whole configuration file."""
+
+    engine: EngineSettings = EngineSettings()
+    market: MarketSettings = MarketSettings()
+    venue: VenueSettings = VenueSettings()
+    exchange: ExchangeSettings = ExchangeSettings()
+    strategies: tuple[StrategySettings, ...] = ()
+    risk: RiskSettings = RiskSettings()
+    risk_overrides: tuple[RiskOverride, ...] = ()
+    journal: JournalSettings = JournalSettings()
+    store: StoreSettings = StoreSettings()
+    log: LogSettings = LogSettings()
+    bus: BusSettings = BusSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    rings: RingSettings = RingSettings()
+    workers: tuple[WorkerSettings, ...] = ()
