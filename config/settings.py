@@ -20,10 +20,10 @@ class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     """What all sections share: immutable, and an unknown key is an error."""
 
 
-class EngineSettings(Section):
+class EngineSettings(Section, frozen=True, kw_only=True):
     """`[engine]`: who this engine is and where it keeps its files."""
 
-    name: str = "demo"  # prefix of segments and of the control socket; [a-z0-9-], 1 to 24 characters
+    name: str = "demo"  # names segments and the control socket; [a-z0-9-], at most 24
     data_dir: str = "var/demo"  # journal, database, logs, control socket; made with mode 0700
     heartbeat_ms_max: int = 2_000  # a worker silent for longer is killed and restarted
     ready_s_max: float = 60.0  # a worker not READY by then is a failed start
@@ -34,7 +34,7 @@ class EngineSettings(Section):
     restart_backoff_ms_max: int = 2_000
 
 
-class MarketSettings(Section):
+class MarketSettings(Section, frozen=True, kw_only=True):
     """`[market]`: the instruments, in the order that gives them their index."""
 
     symbols: tuple[str, ...] = ("BTCUSDT",)
@@ -44,7 +44,7 @@ class MarketSettings(Section):
     silence_ms_max: int = 5_000  # a stream silent for longer makes its book STALE
 
 
-class VenueSettings(Section):
+class VenueSettings(Section, frozen=True, kw_only=True):
     """`[venue]`: where market data and orders go. Empty addresses mean the built-in exchange."""
 
     kind: Literal["binance-spot"] = "binance-spot"
@@ -52,7 +52,7 @@ class VenueSettings(Section):
     stream_url: str = ""  # ws(s)://host:port
     order_url: str = ""  # ws(s)://host:port/ws-api/v3
     key_env: str = "TICKRING_API_KEY"  # environment variable that holds the API key
-    secret_env: str = "TICKRING_API_SECRET"  # ... the HMAC secret or the Ed25519 PEM
+    secret_env: str = "TICKRING_API_SECRET"  # noqa: S105 - the name of it: HMAC secret or Ed25519 PEM
     secret_file: str = ""  # instead: a 0600 file, first line the key, the rest the secret or PEM
     receive_window_ms: int = 5_000
     request_ms_max: int = 5_000  # an unanswered request is UNKNOWN after this
@@ -60,7 +60,7 @@ class VenueSettings(Section):
     reconnect_ms_max: int = 10_000
 
 
-class ExchangeSettings(Section):
+class ExchangeSettings(Section, frozen=True, kw_only=True):
     """`[exchange]`: the built-in exchange, served on loopback when `enabled`."""
 
     enabled: bool = True
@@ -78,7 +78,7 @@ class ExchangeSettings(Section):
     )
 
 
-class StrategySettings(Section):
+class StrategySettings(Section, frozen=True, kw_only=True):
     """`[[strategies]]`: one instance of a strategy on some instruments."""
 
     name: str
@@ -87,7 +87,7 @@ class StrategySettings(Section):
     parameters: dict[str, float] = {}
 
 
-class RiskSettings(Section):
+class RiskSettings(Section, frozen=True, kw_only=True):
     """`[risk]`: limits checked inline before every order; symbols may override them."""
 
     order_quantity_max: str = "1"  # base asset, decimal
@@ -105,7 +105,7 @@ class RiskOverride(RiskSettings, frozen=True, forbid_unknown_fields=True, kw_onl
     symbol: str
 
 
-class JournalSettings(Section):
+class JournalSettings(Section, frozen=True, kw_only=True):
     """`[journal]`: how the recorder writes."""
 
     segment_bytes_max: int = 64 * 1024 * 1024
@@ -113,7 +113,7 @@ class JournalSettings(Section):
     flush_ms: int = 200
 
 
-class StoreSettings(Section):
+class StoreSettings(Section, frozen=True, kw_only=True):
     """`[store]`: the database that the journal is copied into."""
 
     url: str = "sqlite"  # "sqlite": data_dir/tickring.db; "sqlite:///PATH"; "postgresql://..."
@@ -123,7 +123,7 @@ class StoreSettings(Section):
     retry_ms_max: int = 5_000
 
 
-class LogSettings(Section):
+class LogSettings(Section, frozen=True, kw_only=True):
     """`[log]`: levels by worker and the collector's files."""
 
     level: Literal["debug", "info", "warning", "error", "critical"] = "info"
@@ -133,7 +133,7 @@ class LogSettings(Section):
     console: bool = False
 
 
-class BusSettings(Section):
+class BusSettings(Section, frozen=True, kw_only=True):
     """`[bus]`: Redis pub/sub for outside subscribers; off while `url` is empty."""
 
     url: str = ""  # redis://127.0.0.1:6379/0
@@ -143,7 +143,7 @@ class BusSettings(Section):
     batch_max: int = 512
 
 
-class MonitorSettings(Section):
+class MonitorSettings(Section, frozen=True, kw_only=True):
     """`[monitor]`: the Prometheus endpoint and the status page."""
 
     enabled: bool = True
@@ -151,7 +151,7 @@ class MonitorSettings(Section):
     port: int = 0  # 0: a free port, shown by `tickring status`
 
 
-class RingSettings(Section):
+class RingSettings(Section, frozen=True, kw_only=True):
     """`[rings]`: capacities in records, powers of two."""
 
     market: int = 65_536
@@ -159,7 +159,7 @@ class RingSettings(Section):
     log: int = 4_096
 
 
-class WorkerSettings(Section):
+class WorkerSettings(Section, frozen=True, kw_only=True):
     """`[[workers]]`: one process, the agents in it, and how it runs."""
 
     name: str
@@ -174,7 +174,7 @@ class WorkerSettings(Section):
     ingest_symbols: dict[str, tuple[str, ...]] = {}  # agent "ingest.K" -> its symbols; empty: all
 
 
-class Settings(Section):
+class Settings(Section, frozen=True, kw_only=True):
     """A whole configuration file."""
 
     engine: EngineSettings = EngineSettings()

@@ -1,0 +1,1 @@
+"""config room: a user's TOML file becomes checked settings."""

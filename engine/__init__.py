@@ -1,0 +1,1 @@
+"""engine room: trading as pure, deterministic, compiled functions."""

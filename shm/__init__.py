@@ -1,0 +1,1 @@
+"""shm room: bytes between processes; knows nothing of trading."""

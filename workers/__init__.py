@@ -1,0 +1,1 @@
+"""workers room: processes, and everything that touches the outside world."""
