@@ -160,7 +160,13 @@ def layout(row_bytes: int, capacity: int) -> int:
 
 
 def create(
-    name: str, generation: int, *, capacity: int, row_bytes: int, kinds: tuple[int, ...], parkable: bool
+    name: str,
+    generation: int,
+    *,
+    capacity: int,
+    row_bytes: int,
+    kinds: tuple[int, ...],
+    parkable: bool,
 ) -> Segment:
     """Makes a ring segment, ready. Called by: the supervisor before start.
 
@@ -243,7 +249,7 @@ class Producer(_Handle):
         publish(self.control, sequence)
 
     def append(self, record: Words) -> int:
-        """Copies one record in, stamps its sequence and publishes it; answers the sequence or -1."""
+        """Copies one record in, stamped and published; answers its sequence or -1."""
         sequence = self.claim(1)
         if sequence >= 0:
             row = self.row(sequence)

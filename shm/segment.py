@@ -32,6 +32,7 @@ from shm.jit import epoch_ns, jit, load_acquire, store_release
 Words = npt.NDArray[np.int64]
 
 HEADER_BYTES = 4096
+HEADER_WORDS = 8
 MAGIC = 0x474E_4952_4B43_4954  # "TICKRING", little-endian
 _MAGIC, _READY, _FINGERPRINT, _GENERATION, _SIZE, _OWNER, _CREATED, _OWNER_START = range(8)
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows POSIX shared memory
@@ -60,7 +61,7 @@ def fingerprint(*parts: object) -> int:
 
 
 def process_start(pid: int) -> int:
-    """Answers when a process started, in clock ticks since boot, 0 when there is no such process."""
+    """Answers when a process started, in clock ticks since boot, 0 when there is none."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -142,6 +143,7 @@ def create(name: str, body_bytes: int, layout: int, generation: int) -> Segment:
 
     Args:
         name: without a slash; letters, digits, dot and dash.
+        body_bytes: size behind the header.
         layout: fingerprint of what will lie in the body.
         generation: the run, 1 or more.
 
@@ -159,7 +161,7 @@ def create(name: str, body_bytes: int, layout: int, generation: int) -> Segment:
         raise SegmentError(
             f"segment must fit into /dev/shm: name={name} size_bytes={body_bytes} error={error}"
         ) from None
-    header = np.ndarray((8,), np.int64, memory.buf)
+    header = np.ndarray((HEADER_WORDS,), np.int64, memory.buf)
     header[_MAGIC], header[_FINGERPRINT], header[_GENERATION] = MAGIC, layout, generation
     header[_SIZE], header[_OWNER], header[_CREATED] = memory.size, os.getpid(), epoch_ns()
     header[_OWNER_START] = process_start(os.getpid())
@@ -186,7 +188,7 @@ def attach(name: str, layout: int) -> Segment:
         memory = _Untracked(name, create=False)
     except OSError as error:
         raise SegmentError(f"segment must be readable: name={name} error={error}") from None
-    header = np.ndarray((8,), np.int64, memory.buf)
+    header = np.ndarray((HEADER_WORDS,), np.int64, memory.buf)
     fault = _fault(header, memory.size, layout)
     if fault:
         raise SegmentError(f"{fault}: name={name}")
@@ -225,7 +227,11 @@ def reclaim(prefix: str) -> list[str]:
             head = np.frombuffer(path.read_bytes()[:64], np.int64)
         except OSError:
             continue
-        mine = len(head) == 8 and head[_MAGIC] == MAGIC and path.stat().st_uid == os.getuid()
+        mine = (
+            len(head) == HEADER_WORDS
+            and head[_MAGIC] == MAGIC
+            and path.stat().st_uid == os.getuid()
+        )
         if mine and process_start(int(head[_OWNER])) != head[_OWNER_START]:
             unlink(name)
             gone.append(name)

@@ -1,0 +1,164 @@
+"""shm room: sleeping until a ring has news, and the four idle strategies.
+
+A reader that wants to sleep raises its own `parked` word, lets a full fence pass, and looks at the
+cursors once more. Only when nothing is new it waits on the cursors themselves: a futex compares the
+word with the value last seen and refuses to sleep when they differ. The writer stores the cursor,
+lets a full fence pass and looks at the parked words. Either the reader sees the new cursor or the
+writer sees the parked word: no wake-up is lost, and every word keeps its one writer.
+
+Several rings are waited for with futex_waitv (Linux 5.16); where the kernel has none, a parked
+reader wakes by itself after `PARK_NS_MAX` at the latest, as it does anyway for its heartbeat.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+
+from shm.jit import fence_sequential, jit, now_ns, pause, syscall, yield_cpu
+from shm.ring import CURSOR, PARKED, READER_BASE, READER_WORDS, Consumer
+from shm.segment import Words
+
+PARK_NS_MAX = 50_000_000
+SPIN_NS = 20_000  # backoff: spins this long after the last work, then yields, then sleeps
+YIELD_NS = 200_000
+_WAITV = 449  # the same number on x86-64 and aarch64
+_MONOTONIC = 1
+_PRIVATE = 0  # rings are shared between processes
+_FUTEX_32 = 2
+WAITERS_MAX = 128
+
+
+@jit
+def _nap(time_words: Words, sleep_ns: int) -> None:
+    """Sleeps with clock_nanosleep's system call; `time_words` is scratch of two words."""
+    time_words[0], time_words[1] = sleep_ns // 1_000_000_000, sleep_ns % 1_000_000_000
+    syscall(_NANOSLEEP, time_words.ctypes.data, 0, 0, 0, 0, 0)
+
+
+_NANOSLEEP = 101 if os.uname().machine == "aarch64" else 35
+
+
+@jit
+def _wait(vector: Words, count: int, deadline: Words) -> int:
+    """Sleeps until one of `count` futexes in `vector` is woken or changed, or the deadline."""
+    return syscall(_WAITV, vector.ctypes.data, count, 0, deadline.ctypes.data, _MONOTONIC, 0)
+
+
+@jit
+def _raise_flag(control: Words, reader: int, value: int) -> None:
+    control[READER_BASE + READER_WORDS * reader + PARKED] = value
+    # Pairs with _wake in shm/ring.py: our flag is visible before we look at the cursor again.
+    fence_sequential()
+
+
+@jit
+def _spin() -> None:
+    pause()
+
+
+class IdleStrategy(Protocol):
+    """What a runner does with a duty cycle's work count."""
+
+    def idle(self, work_count: int) -> None:
+        """Waits a little when there was no work."""
+
+
+class Spin:
+    """Burns the core: the lowest latency, for a pinned core of its own."""
+
+    def idle(self, work_count: int) -> None:
+        """Tells the core that it spins."""
+        if work_count == 0:
+            _spin()
+
+
+class Yield:
+    """Gives the core away each time: for a core shared with processes that have work."""
+
+    def idle(self, work_count: int) -> None:
+        """Yields to any runnable thread."""
+        if work_count == 0:
+            yield_cpu()
+
+
+class Backoff:
+    """Spins, then yields, then sleeps up to a millisecond: for cores that have other uses."""
+
+    def __init__(self, sleep_ns_max: int = 1_000_000) -> None:
+        self._sleep_ns_max = sleep_ns_max
+        self._idle_since_ns = 0
+        self._sleep_ns = 10_000
+        self._time = np.zeros(2, np.int64)
+
+    def idle(self, work_count: int) -> None:
+        """Waits longer the longer there was no work."""
+        if work_count:
+            self._idle_since_ns = 0
+            self._sleep_ns = 10_000
+            return
+        now = now_ns()
+        if self._idle_since_ns == 0:
+            self._idle_since_ns = now
+        quiet_ns = now - self._idle_since_ns
+        if quiet_ns < SPIN_NS:
+            _spin()
+        elif quiet_ns < YIELD_NS:
+            yield_cpu()
+        else:
+            _nap(self._time, self._sleep_ns)
+            self._sleep_ns = min(2 * self._sleep_ns, self._sleep_ns_max)
+
+
+class Park:
+    """Sleeps on the cursors of its rings until a writer wakes it, or for at most park_ns_max.
+
+    The rings must have been made parkable.
+    """
+
+    def __init__(self, consumers: Sequence[Consumer], park_ns_max: int = PARK_NS_MAX) -> None:
+        if len(consumers) > WAITERS_MAX:
+            raise ValueError(
+                f"rings of one parked worker must be few: rings={len(consumers)} max={WAITERS_MAX}"
+            )
+        self._consumers = list(consumers)
+        self._park_ns_max = park_ns_max
+        self._deadline = np.zeros(2, np.int64)
+        # struct futex_waitv: u64 value, u64 address, u32 flags, u32 reserved
+        self._vector = np.zeros((max(1, len(consumers)), 3), np.int64)
+        for index, consumer in enumerate(self._consumers):
+            self._vector[index, 1] = consumer.control.ctypes.data + 8 * CURSOR
+            self._vector[index, 2] = _FUTEX_32
+
+    def idle(self, work_count: int) -> None:
+        """Sleeps when there was no work and still is none."""
+        if work_count:
+            return
+        if not self._consumers:
+            _nap(self._deadline, self._park_ns_max)
+            return
+        for index, consumer in enumerate(self._consumers):
+            _raise_flag(consumer.control, consumer.reader, 1)
+            self._vector[index, 0] = consumer.cursor & 0xFFFF_FFFF
+        if all(consumer.lag == 0 for consumer in self._consumers):
+            self._sleep()
+        for consumer in self._consumers:
+            _raise_flag(consumer.control, consumer.reader, 0)
+
+    def _sleep(self) -> None:
+        until = now_ns() + self._park_ns_max
+        self._deadline[0], self._deadline[1] = divmod(until, 1_000_000_000)
+        if _wait(self._vector.reshape(-1), len(self._consumers), self._deadline) < 0:
+            # Woken by a change, a signal or the deadline: all mean "look again". A kernel without
+            # futex_waitv answers at once, so give the core away rather than spin.
+            yield_cpu()
+
+
+def strategy(name: str, consumers: Sequence[Consumer]) -> IdleStrategy:
+    """Answers the idle strategy of a configured name: spin, yield, backoff or park."""
+    if name == "park":
+        return Park(consumers)
+    return {"spin": Spin, "yield": Yield, "backoff": Backoff}[name]()
