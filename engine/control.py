@@ -7,7 +7,7 @@ Segment `control`, words of int64, each on its own pair of cache lines, each wit
     word 32   phase             supervisor: see workers/agent.py
     word 48   exit_request      supervisor: 1 when every worker must leave at once
 
-A halt word is a level: 0 trade, 1 no new orders, 2 cancel all as well. The higher of the two counts.
+A halt word is a level: 0 trade, 1 no new orders, 2 cancel all as well. The higher counts.
 The words work without any process answering: risk reads them before every order.
 """
 

@@ -142,7 +142,7 @@ def _record(*fields: str) -> np.dtype[np.void]:
     payload = [(name, "<i8") for name in fields]
     rest = ROW_WORDS - PAYLOAD - len(fields)
     padding = [("unused", "<i8", (rest,))] if rest else []
-    dtype = np.dtype(HEADER + payload + padding)  # type: ignore[operator]
+    dtype = np.dtype(HEADER + payload + padding)
     assert dtype.itemsize == ROW_BYTES, "every record fills its row"
     return dtype
 
@@ -237,25 +237,25 @@ def tag(kind: int, flags: int, instrument: int, source: int) -> int:
 @jit
 def kind_of(row: Words) -> int:
     """Answers a row's kind."""
-    return row[TAG] & 0x7FFF  # type: ignore[no-any-return]
+    return row[TAG] & 0x7FFF
 
 
 @jit
 def flags_of(row: Words) -> int:
     """Answers a row's flags."""
-    return (row[TAG] >> 16) & 0x7FFF  # type: ignore[no-any-return]
+    return (row[TAG] >> 16) & 0x7FFF
 
 
 @jit
 def instrument_of(row: Words) -> int:
     """Answers a row's instrument index."""
-    return (row[TAG] >> 32) & 0x7FFF  # type: ignore[no-any-return]
+    return (row[TAG] >> 32) & 0x7FFF
 
 
 @jit
 def source_of(row: Words) -> int:
     """Answers who wrote the row: the number of the ingest worker or of the strategy."""
-    return (row[TAG] >> 48) & 0x7FFF  # type: ignore[no-any-return]
+    return (row[TAG] >> 48) & 0x7FFF
 
 
 @jit
@@ -277,6 +277,7 @@ STATUS_ORDER, STATUS_REQUEST, STATUS_REASON, STATUS_LIQUIDITY = range(4)
 # A client order id is the run (generation) and the sequence of the intent that caused it, so a
 # decision made again after a restart carries the same id.
 CLIENT_SEQUENCE_BITS = 40
+CLIENT_TEXT_BYTES = 18
 
 
 @jit
@@ -292,14 +293,14 @@ def client_text(client_id: int) -> str:
 
 def client_number(text: str) -> int:
     """Answers the id of one of our texts, -1 for anybody else's."""
-    if len(text) != 18 or not text.startswith("TR"):
+    if len(text) != CLIENT_TEXT_BYTES or not text.startswith("TR"):
         return -1
     try:
-        return int(text[2:], 16)
+        return int(text.removeprefix("TR"), base=16)
     except ValueError:
         return -1
 
 
-def as_records(rows: Words, kind: Kind) -> np.ndarray:  # type: ignore[type-arg]
+def as_records(rows: Words, kind: Kind) -> np.ndarray:
     """Views (n, 16) int64 rows as structured records of one kind, without a copy."""
     return rows.reshape(-1).view(DTYPES[kind])

@@ -23,7 +23,7 @@ _ROOMS = ("shm", "engine", "config", "workers")
 
 @cache
 def _is_ours(path: Path) -> bool:
-    """Says whether a file is ours or the user's: installed packages count only as one of the rooms."""
+    """Says whether a file is ours or the user's; of installed packages only the rooms are."""
     for index, part in enumerate(path.parts[:-1]):
         if part in _FOREIGN:
             return path.parts[index + 1] in _ROOMS

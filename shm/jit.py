@@ -242,13 +242,13 @@ def syscall(
 
 @jit
 def words_at(address: int, count: int) -> np.ndarray:  # (count,) int64
-    """Views `count` int64 words at `address`. Lifetime: the mapping it lies in, which the caller owns."""
+    """Views `count` int64 words at `address`. Lifetime: the mapping, which the caller owns."""
     return carray(_pointer(address), (count,))  # type: ignore[no-any-return]
 
 
 @jit
 def rows_at(address: int, count: int, words: int) -> np.ndarray:  # (count, words) int64
-    """Views a table of int64 at `address`. Lifetime: the mapping it lies in, which the caller owns."""
+    """Views a table of int64 at `address`. Lifetime: the mapping, which the caller owns."""
     return carray(_pointer(address), (count, words))  # type: ignore[no-any-return]
 
 

@@ -161,4 +161,6 @@ def strategy(name: str, consumers: Sequence[Consumer]) -> IdleStrategy:
     """Answers the idle strategy of a configured name: spin, yield, backoff or park."""
     if name == "park":
         return Park(consumers)
-    return {"spin": Spin, "yield": Yield, "backoff": Backoff}[name]()
+    if name == "backoff":
+        return Backoff()
+    return Yield() if name == "yield" else Spin()

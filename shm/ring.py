@@ -30,6 +30,8 @@ lapped reader, the sequence lock; the memory order is explained in `shm/jit.py`.
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from shm import segment as segments
@@ -45,7 +47,7 @@ from shm.jit import (
     syscall,
     words_at,
 )
-from shm.segment import Segment, Words
+from shm.segment import Bytes, Segment, Words
 
 CURSOR = 0
 CLAIMED, GATING_CACHED, FULL_COUNT, DROPPED_COUNT = 16, 17, 18, 19
@@ -55,7 +57,9 @@ RELEASED, PARKED, CURSOR_CACHED, OVERRUN_COUNT, KIND = range(5)
 UNUSED, GATING, OBSERVING = range(3)
 CONTROL_WORDS = 512
 INSUFFICIENT_CAPACITY = -1
-FUTEX_CALL, FUTEX_WAKE = (98, 1) if __import__("os").uname().machine == "aarch64" else (202, 1)
+CAPACITY_MIN, LINE_BYTES = 2, 64
+FUTEX_CALL = 98 if os.uname().machine == "aarch64" else 202
+FUTEX_WAKE = 1
 _WAKE_ALL = 1 << 30
 
 
@@ -69,7 +73,7 @@ def slowest_gating(control: Words) -> int:
             # Pairs with release in this file: the reader's loads of a row come before our stores
             # into it one lap later.
             slowest = min(slowest, load_acquire(control, base + RELEASED))
-    return slowest  # type: ignore[no-any-return]
+    return slowest
 
 
 @jit
@@ -89,7 +93,7 @@ def claim(control: Words, count: int) -> int:
     # Pairs with fence_acquire in is_intact: a reader that has seen any of our coming stores also
     # sees that they were claimed.
     fence_release()
-    return first  # type: ignore[no-any-return]
+    return first
 
 
 @jit
@@ -123,13 +127,13 @@ def poll(control: Words, reader: int) -> int:
     # Pairs with publish in this file.
     cursor = load_acquire(control, CURSOR)
     control[base + CURSOR_CACHED] = cursor
-    return cursor  # type: ignore[no-any-return]
+    return cursor
 
 
 @jit
 def released(control: Words, reader: int) -> int:
     """Answers the last sequence that `reader` released, -1 at first. Called by: its owner."""
-    return control[READER_BASE + READER_WORDS * reader + RELEASED]  # type: ignore[no-any-return]
+    return control[READER_BASE + READER_WORDS * reader + RELEASED]
 
 
 @jit
@@ -144,14 +148,14 @@ def is_intact(control: Words, sequence: int) -> bool:
     """Says whether a copy just taken of record `sequence` is whole, for observing readers."""
     # Pairs with fence_release in claim: loads of the row are done before claimed is read.
     fence_acquire()
-    return sequence > control[CLAIMED] - control[CAPACITY]  # type: ignore[no-any-return]
+    return sequence > control[CLAIMED] - control[CAPACITY]
 
 
 @jit
 def oldest_intact(control: Words) -> int:
     """Answers the lowest sequence that an observing reader can still copy whole."""
     fence_acquire()
-    return max(0, control[CLAIMED] - control[CAPACITY] + 1)  # type: ignore[no-any-return]
+    return max(0, control[CLAIMED] - control[CAPACITY] + 1)
 
 
 def layout(row_bytes: int, capacity: int) -> int:
@@ -182,11 +186,11 @@ def create(
         ValueError: when a size is not allowed.
         SegmentError: when the segment cannot be made.
     """
-    if capacity < 2 or capacity & (capacity - 1):
+    if capacity < CAPACITY_MIN or capacity & (capacity - 1):
         raise ValueError(
             f"ring capacity must be a power of two: ring={name} capacity_records={capacity}"
         )
-    if row_bytes < 64 or row_bytes % 64 or len(kinds) > READERS_MAX:
+    if row_bytes < LINE_BYTES or row_bytes % LINE_BYTES or len(kinds) > READERS_MAX:
         raise ValueError(
             "ring rows must be multiples of 64 bytes and readers few:"
             f" ring={name} row_bytes={row_bytes} readers={len(kinds)} readers_max={READERS_MAX}"
@@ -306,6 +310,6 @@ def port_rows(ports: Words, index: int, row_words: int) -> Words:
 
 
 @jit
-def port_bytes(ports: Words, index: int, row_bytes: int) -> Words:
+def port_bytes(ports: Words, index: int, row_bytes: int) -> Bytes:
     """Views the rows of the ring at ports[index] as bytes, (capacity * row_bytes,) uint8."""
     return bytes_at(ports[index, 1], ports[index, 2] * row_bytes)

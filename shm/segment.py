@@ -30,6 +30,7 @@ import numpy.typing as npt
 from shm.jit import epoch_ns, jit, load_acquire, store_release
 
 Words = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 HEADER_BYTES = 4096
 HEADER_WORDS = 8
@@ -51,7 +52,7 @@ def _set_ready(header: Words, generation: int) -> None:
 @jit
 def _ready(header: Words) -> int:
     # Pairs with _set_ready in this file.
-    return load_acquire(header, 1)  # type: ignore[no-any-return]
+    return load_acquire(header, 1)
 
 
 def fingerprint(*parts: object) -> int:
@@ -74,7 +75,7 @@ class _Untracked(shared_memory.SharedMemory):
 
     def __init__(self, name: str, *, create: bool, size: int = 0) -> None:
         register = resource_tracker.register
-        resource_tracker.register = lambda *_: None  # type: ignore[assignment]
+        resource_tracker.register = lambda *_: None
         try:
             super().__init__(name, create=create, size=size)
         finally:

@@ -46,7 +46,7 @@ class Error(NamedTuple):
     """One distinct error."""
 
     text: str
-    count: int
+    times: int
     first_ns: int  # epoch
     last_ns: int
 
@@ -60,7 +60,7 @@ def _commit(words: Words, index: int, kind: int) -> None:
 @jit
 def _kind(words: Words, index: int) -> int:
     # Pairs with _commit.
-    return load_acquire(words, index)  # type: ignore[no-any-return]
+    return load_acquire(words, index)
 
 
 def label_of(name: str, labels: dict[str, str]) -> str:
