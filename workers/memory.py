@@ -1,0 +1,85 @@
+"""workers room: makes and removes all shared memory of a run. Called by: the supervisor."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from config.settings import Settings
+from config.topology import SUPERVISOR, rings, workers
+from shm import ring, segment
+from shm.segment import Segment
+from shm.stats import BODY_BYTES as STATS_BYTES
+from shm.stats import LAYOUT as STATS_LAYOUT
+from workers.agents import segment_plans
+from workers.board import BODY_BYTES as BOARD_BYTES
+from workers.board import LAYOUT as BOARD_LAYOUT
+from workers.context import Run
+
+
+def next_generation(data_dir: Path) -> int:
+    """Counts up the run number in the data folder, durably; the first run is 1."""
+    path = data_dir / "generation"
+    last = int(path.read_text()) if path.exists() else 0
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write(f"{last + 1}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.rename(path)
+    return last + 1
+
+
+def plan_run(settings: Settings, data_dir: Path) -> Run:
+    """Answers a new run of an engine in `data_dir`."""
+    return Run(settings, data_dir, next_generation(data_dir), segment_plans(settings))
+
+
+def create_all(run: Run) -> list[Segment]:
+    """Makes every segment of a run, after reclaiming those of a killed engine.
+
+    Raises:
+        SegmentError: when an engine of this name and folder still runs, or memory lacks.
+    """
+    segment.reclaim(run.prefix)
+    made: list[Segment] = []
+    try:
+        _create_rings(run, made)
+        for plan in run.plans:
+            made.append(_create(run, plan.name, plan.body_bytes, plan.layout))
+        names = [worker.name for worker in workers(run.settings)] + [SUPERVISOR]
+        for name in names:
+            made.append(_create(run, f"stats.{name}", STATS_BYTES, STATS_LAYOUT))
+        made.append(_create(run, "board", BOARD_BYTES, BOARD_LAYOUT))
+    except BaseException:
+        remove_all(made)
+        raise
+    return made
+
+
+def _create(run: Run, name: str, body_bytes: int, layout: int) -> Segment:
+    made = segment.create(run.prefix + name, body_bytes, layout, run.generation)
+    made.set_ready()
+    return made
+
+
+def _create_rings(run: Run, made: list[Segment]) -> None:
+    for plan in rings(run.settings):
+        kinds = (ring.GATING,) * len(plan.readers)
+        made.append(
+            ring.create(
+                run.prefix + plan.name,
+                run.generation,
+                capacity=plan.capacity,
+                row_bytes=plan.row_bytes,
+                kinds=kinds,
+                parkable=plan.parkable,
+            )
+        )
+
+
+def remove_all(made: list[Segment]) -> None:
+    """Unlinks and unmaps what create_all made."""
+    for one in made:
+        one.unlink()
+        one.close()

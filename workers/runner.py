@@ -1,0 +1,260 @@
+"""workers room: the only loop there is: work, idle, heartbeat, phases, exit.
+
+A worker's process hosts one or more agents and steps them in order. Without sockets it is a plain
+loop with an idle strategy. With sockets it is a callback on uvloop that schedules itself: the loop
+reads what has arrived, then every agent of the process gets its cycle, so the path from frame to
+order waits for no wake-up and crosses no process. How eagerly the callback comes back is the idle
+strategy:
+
+    spin, yield   at once, for ever (yield gives the core away each time)
+    backoff       at once while there was work lately, else when a socket has news or after 1 ms
+    park          when a socket has news or after 1 ms
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+import traceback
+
+import uvloop
+
+from config import topology
+from config.settings import WorkerSettings
+from engine.control import EXIT_REQUEST, PHASE
+from shm import park
+from shm.jit import now_ns, yield_cpu
+from workers import board as boards
+from workers import pinning
+from workers.agent import Agent, LoopAgent, Phase
+from workers.agents import build
+from workers.context import AgentContext, Memory, Run
+from workers.log import Logger, attach_logger
+
+HEARTBEAT_NS = 1_000_000
+HOT_NS = 2_000_000  # backoff stays hot this long after the last work
+NAP_S = 0.001
+EXIT_CLEAN, EXIT_CRASH, EXIT_CONFIG = 0, 1, 78
+
+
+class Duty:
+    """One worker's duty cycle and what it owes the supervisor."""
+
+    def __init__(self, memory: Memory, index: int, agents: list[Agent], logger: Logger) -> None:
+        self._board, self._index = memory.board(), index
+        self._row = self._board.row(index)
+        self._control = memory.control()
+        self._agents = agents
+        self._pending = list(agents)
+        self._phase = Phase.RUN
+        self._logger = logger
+        self._beat_ns = 0
+        self.is_over = False
+
+    def cycle(self) -> int:
+        """Steps every agent once; answers the work count."""
+        work = 0
+        for agent in self._agents:
+            work += agent.do_work()
+        self._row[boards.CYCLES] += 1
+        if work:
+            self._row[boards.BUSY_CYCLES] += 1
+        now = time.monotonic_ns()
+        if now >= self._beat_ns:
+            self._beat_ns = now + HEARTBEAT_NS
+            self.beat(now)
+        return work
+
+    def beat(self, now: int) -> None:
+        """Shows a sign of life and looks at the phase."""
+        self._row[boards.HEARTBEAT_NS] = now
+        phase = Phase(max(int(self._control[PHASE]), Phase.RUN))
+        if phase != self._phase:
+            self._phase = phase
+            self._pending = list(self._agents)
+        if phase > Phase.RUN:
+            self._pending = [agent for agent in self._pending if not agent.on_phase(phase)]
+            if not self._pending:
+                self._board.set(self._index, boards.PHASE_DONE, phase)
+        if phase == Phase.EXIT or self._control[EXIT_REQUEST]:
+            self.is_over = True
+
+    def ready(self) -> None:
+        """Declares the worker READY."""
+        self._row[boards.HEARTBEAT_NS] = time.monotonic_ns()
+        self._board.set(self._index, boards.READY_PID, os.getpid())
+        self._logger.info("worker ready", pid=os.getpid(), agents=len(self._agents))
+
+
+class Signals:
+    """SIGTERM asks for the end; SIGINT belongs to the supervisor alone."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, self._ask)
+
+    def _ask(self, _number: int, _frame: object) -> None:
+        self.is_asked = True
+
+
+def run_plain(duty: Duty, idle: park.IdleStrategy, signals: Signals) -> None:
+    """Loops agents that have no sockets until the end is asked for."""
+    duty.ready()
+    while not (duty.is_over or signals.is_asked):
+        idle.idle(duty.cycle())
+
+
+class LoopRunner:
+    """Steps agents from inside an event loop."""
+
+    def __init__(self, duty: Duty, idle: str, signals: Signals) -> None:
+        self._duty, self._idle, self._signals = duty, idle, signals
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._done: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_soon = False
+        self._work_ns = 0
+
+    def wake(self) -> None:
+        """Steps the agents as soon as the loop has read its sockets."""
+        if not self._is_soon and self._loop is not None:
+            self._is_soon = True
+            self._loop.call_soon(self._cycle)
+
+    def _cycle(self) -> None:
+        self._is_soon = False
+        assert self._loop is not None and self._done is not None, "the loop runs"
+        try:
+            work = self._duty.cycle()
+        except Exception as error:  # noqa: BLE001 - handed to run(), which ends the worker
+            if not self._done.done():
+                self._done.set_exception(error)
+            return
+        if self._duty.is_over or self._signals.is_asked:
+            if not self._done.done():
+                self._done.set_result(None)
+            return
+        self._next(work)
+
+    def _next(self, work: int) -> None:
+        assert self._loop is not None, "the loop runs"
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._is_hot(work):
+            self.wake()
+        else:
+            self._timer = self._loop.call_later(NAP_S, self.wake)
+
+    def _is_hot(self, work: int) -> bool:
+        if self._idle == "yield":
+            yield_cpu()
+        if self._idle in {"spin", "yield"}:
+            return True
+        if self._idle == "park":
+            return work > 0
+        now = now_ns()
+        if work:
+            self._work_ns = now
+        return now - self._work_ns < HOT_NS
+
+    async def run(self, agents: list[LoopAgent]) -> None:
+        """Opens the agents in order, declares READY, steps until the end, closes in reverse."""
+        self._loop = asyncio.get_running_loop()
+        self._done = self._loop.create_future()
+        beating = self._loop.create_task(self._beat_while_opening())
+        try:
+            for agent in agents:
+                await agent.open()
+        finally:
+            beating.cancel()
+        self._duty.ready()
+        self.wake()
+        try:
+            await self._done
+        finally:
+            for agent in reversed(agents):
+                await agent.close()
+
+    async def _beat_while_opening(self) -> None:
+        while True:
+            self._duty.beat(now_ns())
+            await asyncio.sleep(NAP_S)
+
+
+def _settings(run: Run, name: str) -> WorkerSettings:
+    return next(worker for worker in topology.workers(run.settings) if worker.name == name)
+
+
+def run_worker(run: Run, name: str, index: int) -> None:
+    """Is a worker's whole life. Called by: the forkserver's child, as its target."""
+    signals = Signals()
+    worker = _settings(run, name)
+    faults = pinning.die_with_parent() | pinning.apply(worker)
+    memory = Memory(run)
+    row = memory.board().row(index)
+    row[boards.FAULTS], row[boards.CORE_FOUND] = faults, pinning.core_found()
+    logger = attach_logger(memory, name)
+    code = EXIT_CRASH
+    try:
+        _live(memory, worker, index, logger, signals)
+        code = EXIT_CLEAN
+    except (ValueError, KeyError) as error:  # what a user can mend: said once, never looped
+        code = EXIT_CONFIG if getattr(error, "is_configuration", False) else EXIT_CRASH
+        _report(memory, name, logger, error)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: say it and die
+        _report(memory, name, logger, error)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _report(memory: Memory, name: str, logger: Logger, error: Exception) -> None:
+    text = f"{type(error).__name__}: {error}"
+    memory.stats(name).error(text)
+    logger.error("worker died", error=text, where=_where(error))
+
+
+def _where(error: Exception) -> str:
+    frames = traceback.extract_tb(error.__traceback__)[-4:]
+    return " < ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in reversed(frames))
+
+
+def _live(
+    memory: Memory, worker: WorkerSettings, index: int, logger: Logger, signals: Signals
+) -> None:
+    contexts = [AgentContext(memory, worker.name, agent, logger) for agent in worker.agents]
+    agents = [build(context) for context in contexts]
+    duty = Duty(memory, index, agents, logger)
+    for agent in agents:
+        duty.beat(now_ns())
+        agent.on_start()
+    loop_agents = [agent for agent in agents if isinstance(agent, LoopAgent)]
+    try:
+        if loop_agents:
+            runner = LoopRunner(duty, worker.idle, signals)
+            for context in contexts:
+                context.wake = runner.wake
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+                loop.run(runner.run(loop_agents))
+        else:
+            idle = park.strategy(worker.idle, _consumers(memory, worker))
+            run_plain(duty, idle, signals)
+    finally:
+        for agent in reversed(agents):
+            agent.on_close()
+
+
+def _consumers(memory: Memory, worker: WorkerSettings) -> list[park.Consumer]:
+    """Answers every ring end of a worker's agents, for parking on."""
+    return [
+        memory.consumer(plan.name, agent)
+        for plan in memory.ring_plans
+        for agent in worker.agents
+        if agent in plan.readers
+    ]
