@@ -10,6 +10,7 @@ from config.topology import agents
 from engine.control import CONTROL_WORDS
 from engine.control import LAYOUT as CONTROL_LAYOUT
 from engine.risk import LIMITS_LAYOUT, LIMITS_WORDS
+from workers import loglevels
 from workers.agent import Agent, SegmentPlan
 from workers.context import AgentContext
 
@@ -50,6 +51,7 @@ def segment_plans(settings: Settings) -> tuple[SegmentPlan, ...]:
     plans = [
         SegmentPlan("control", CONTROL_WORDS * 8, CONTROL_LAYOUT),
         SegmentPlan("limits", LIMITS_WORDS * 8, LIMITS_LAYOUT),
+        loglevels.segment_plan(),
     ]
     for agent in agents(settings):
         plans.extend(agent_class(agent).segments(settings, agent))

@@ -24,6 +24,8 @@ from workers.agent import SegmentPlan
 from workers.board import LAYOUT as BOARD_LAYOUT
 from workers.board import Board
 from workers.log import Logger
+from workers.loglevels import WORDS as LEVEL_WORDS
+from workers.loglevels import LogLevels
 
 
 class Run(NamedTuple):
@@ -63,11 +65,13 @@ class Memory:
     def segment(self, name: str) -> Segment:
         """Attaches a segment that is no ring; raises KeyError for one that nobody planned."""
         if name not in self._open:
-            layout = {"board": BOARD_LAYOUT}.get(name, STATS_LAYOUT)
-            if not name.startswith("stats.") and name != "board":
-                layout = self._plans[name].layout
-            self._open[name] = segment.attach(self.run.prefix + name, layout)
+            self._open[name] = segment.attach(self.run.prefix + name, self._layout(name))
         return self._open[name]
+
+    def _layout(self, name: str) -> int:
+        if name.startswith("stats."):
+            return STATS_LAYOUT
+        return BOARD_LAYOUT if name == "board" else self._plans[name].layout
 
     def ring(self, name: str) -> Segment:
         """Attaches a ring's segment; raises KeyError for one that nobody planned."""
@@ -89,6 +93,15 @@ class Memory:
     def control(self) -> Words:
         """Answers the control words, see engine/control.py."""
         return self.segment("control").words(0, 64)
+
+    def log_levels(self) -> LogLevels:
+        """Answers the words that say what each worker logs."""
+        return LogLevels(self.segment("loglevels").words(0, LEVEL_WORDS), self.run.settings)
+
+    def logger(self, worker: str) -> Logger:
+        """Answers the logger of a process. Called by: that process, once."""
+        level = self.log_levels().word(worker)
+        return Logger(self.producer(f"log.{worker}"), worker, level)
 
     def observe(self, name: str) -> Words:
         """Answers the control words of a ring, for cursors and lags."""

@@ -16,6 +16,7 @@ from multiprocessing.process import BaseProcess
 
 from config.settings import EngineSettings, WorkerSettings
 from workers import board as boards
+from workers.agent import Phase
 from workers.board import Board, WorkerState
 from workers.context import Run
 from workers.runner import EXIT_CONFIG, run_worker
@@ -25,7 +26,7 @@ def warm_context() -> ForkServerContext:
     """Answers the multiprocessing context whose server has everything loaded."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a threaded process must not be forked
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["workers.warm"])
+    context.set_forkserver_preload(["workers.preload"])
     return context
 
 
@@ -63,8 +64,10 @@ class WorkerProcess:
     @property
     def phase_done(self) -> int:
         """The last stop phase that the worker is done with; a stopped one is done with all."""
-        is_gone = self.state in {WorkerState.FAILED, WorkerState.STOPPED}
-        return 1 << 20 if is_gone else self._board.get(self.index, boards.PHASE_DONE)
+        if self.state in {WorkerState.FAILED, WorkerState.STOPPED}:
+            return Phase.EXIT
+        is_ready = self.state in {WorkerState.READY, WorkerState.STOPPING}
+        return self._board.get(self.index, boards.PHASE_DONE) if is_ready else 0
 
     def spawn(self) -> None:
         """Starts the process."""
@@ -72,7 +75,6 @@ class WorkerProcess:
             target=run_worker, args=(self._run, self.worker.name, self.index), daemon=False
         )
         self._set_state(WorkerState.STARTING)
-        self._board.set(self.index, boards.PHASE_DONE, 0)
         self._process.start()
         self._spawned_ns = time.monotonic_ns()
         self._board.set(self.index, boards.PID, self._process.pid or 0)

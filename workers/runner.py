@@ -32,7 +32,7 @@ from workers import pinning
 from workers.agent import Agent, LoopAgent, Phase
 from workers.agents import build
 from workers.context import AgentContext, Memory, Run
-from workers.log import Logger, attach_logger
+from workers.log import Logger, bridge
 
 HEARTBEAT_NS = 1_000_000
 HOT_NS = 2_000_000  # backoff stays hot this long after the last work
@@ -85,6 +85,7 @@ class Duty:
     def ready(self) -> None:
         """Declares the worker READY."""
         self._row[boards.HEARTBEAT_NS] = time.monotonic_ns()
+        self._row[boards.PHASE_DONE] = 0  # of the process before us
         self._board.set(self._index, boards.READY_PID, os.getpid())
         self._logger.info("worker ready", pid=os.getpid(), agents=len(self._agents))
 
@@ -198,7 +199,8 @@ def run_worker(run: Run, name: str, index: int) -> None:
     memory = Memory(run)
     row = memory.board().row(index)
     row[boards.FAULTS], row[boards.CORE_FOUND] = faults, pinning.core_found()
-    logger = attach_logger(memory, name)
+    logger = memory.logger(name)
+    bridge(logger)
     code = EXIT_CRASH
     try:
         _live(memory, worker, index, logger, signals)

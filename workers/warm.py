@@ -1,0 +1,46 @@
+"""workers room: loads everything a worker needs before any worker exists.
+
+The forkserver runs this before its first fork (workers/preload.py); what it has loaded and compiled,
+every worker has at birth. The supervisor runs `compile_all` first with a progress bar, so that a first start shows what takes its
+time; after that, compiled code comes from the cache on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+
+# Modules with compiled functions; each has `warm()`, which calls them once on scratch memory.
+WARMED = (
+    "workers.ringwarm",
+    "workers.logrows",
+    "engine.codec",
+    "engine.book",
+    "engine.risk",
+    "engine.decision",
+    "engine.ordercodec",
+    "workers.recorder",
+)
+LOADED = (
+    "workers.exchange.agent",
+    "workers.ingest",
+    "workers.execution",
+    "workers.signal",
+    "workers.risk",
+    "workers.store",
+    "workers.bus",
+    "workers.monitor",
+    "workers.logs",
+    "workers.runner",
+)
+
+
+def compile_all(told: Callable[[str], None] = lambda _: None) -> None:
+    """Imports every agent and compiles, or loads from the cache, every hot function."""
+    for name in (*LOADED, *WARMED):
+        module = import_module(name)
+        warm = getattr(module, "warm", None)
+        if warm is not None:
+            warm()
+        told(name)
+
