@@ -16,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from config.load import load
+from config.topology import rings
 
 ROOT: Final = Path(__file__).parents[1]
 SERVICES: Final = {"engine", "timescaledb", "redis", "prometheus", "grafana"}
@@ -35,11 +36,8 @@ def compose() -> dict[str, Any]:
 
 
 def test_compose_file_satisfies_the_compose_schema() -> None:
-    checker = Path(sys.executable).with_name("check-jsonschema")
-    command = [
-        *(checker, "--builtin-schema", "vendor.compose-spec"),
-        ROOT / "docker-compose.yml",
-    ]
+    checker = str(Path(sys.executable).with_name("check-jsonschema"))
+    command = [checker, "--builtin-schema", "vendor.compose-spec", str(ROOT / "docker-compose.yml")]
 
     done = subprocess.run(command, check=False, capture_output=True, text=True)
 
@@ -48,8 +46,7 @@ def test_compose_file_satisfies_the_compose_schema() -> None:
 
 def test_compose_client_accepts_the_file() -> None:
     docker = shutil.which("docker")
-    known = docker and subprocess.run([docker, "compose", "version"], capture_output=True).returncode
-    if docker is None or known != 0:
+    if docker is None or subprocess.run([docker, "compose", "version"], check=False).returncode:
         pytest.skip("the docker compose client is not on this machine")
     secrets = {"TICKRING_DB_PASSWORD": "a", "TICKRING_GRAFANA_PASSWORD": "b"}
 
@@ -103,8 +100,6 @@ def test_secrets_come_from_the_environment_and_stop_the_start_when_unset(
 
 
 def test_shared_memory_of_the_container_holds_every_ring(compose: dict[str, Any]) -> None:
-    from config.topology import rings
-
     needed = sum(
         plan.capacity * plan.row_bytes for plan in rings(load(ROOT / "config" / "compose.toml", {}))
     )
@@ -165,9 +160,7 @@ def expressions() -> Iterator[str]:
 
 def test_dashboard_and_alerts_use_only_metrics_that_the_engine_exports() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "workers").rglob("*.py"))
-    used = {
-        name.removesuffix("_bucket") for text in expressions() for name in METRIC.findall(text)
-    }
+    used = {name.removesuffix("_bucket") for text in expressions() for name in METRIC.findall(text)}
 
     assert {name for name in used if f'"{name}"' not in sources} == set()
     assert len(used) >= 10
@@ -188,4 +181,6 @@ def test_docker_build_gets_everything_that_it_copies() -> None:
         for name in line.split()[1:-1]
     ]
 
-    assert [name for name in copied if f"!{name}" not in ignored or not (ROOT / name).exists()] == []
+    assert [
+        name for name in copied if f"!{name}" not in ignored or not (ROOT / name).exists()
+    ] == []
