@@ -23,10 +23,10 @@ from shm.segment import Words, fingerprint
 POSITION_WORDS = 16
 (
     POSITION_LOTS, CASH, BOUGHT_LOTS, SOLD_LOTS, FEES_BASE_E8, FEES_QUOTE_E8, FEES_OTHER_E8, FILLS,
-    LAST_FILL_TICKS, LAST_FILL_LOTS,
-) = range(10)  # fmt: skip
+    LAST_FILL_TICKS, LAST_FILL_LOTS, LAST_REPORT,
+) = range(11)  # fmt: skip
 # POSITION_LOTS: signed, bought minus sold; fees in the base asset are not taken off here.
-# CASH: signed, in ticks * lots.
+# CASH: signed, in ticks * lots. LAST_REPORT: 1 + sequence of the report booked last, 0 for none.
 FEE_BASE, FEE_QUOTE, FEE_OTHER = range(3)  # `fee_asset` of a report
 
 CELL_WORDS = 32  # two pairs of cache lines for each instrument: 1 version word, values, padding
