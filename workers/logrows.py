@@ -33,9 +33,10 @@ from typing import Final
 
 import numpy as np
 
-from engine.eventcodes import LEVEL_SHIFT, WARNING
+from engine.eventcodes import INFO, LEVEL_SHIFT, WARNING
 from shm.jit import epoch_ns, jit, load_acquire, now_ns, rows_at, words_at
 from shm.ring import (
+    CAPACITY,
     CONTROL_WORDS,
     CURSOR,
     DROPPED_COUNT,
@@ -149,3 +150,15 @@ def log_event(port: Words, code: int, a: int, b: int, c: int) -> int:
     port[MESSAGE_PAYLOAD + 2] = b
     port[MESSAGE_PAYLOAD + 3] = c
     return write_message(port)
+
+
+def warm() -> None:
+    """Compiles what this file compiles, on scratch memory."""
+    control = np.zeros(CONTROL_WORDS, np.int64)
+    rows, level = np.zeros((2, ROW_WORDS), np.int64), np.zeros(1, np.int64)
+    control[CAPACITY] = len(rows)
+    port = np.zeros(PORT_WORDS, np.int64)
+    port[:4] = control.ctypes.data, rows.ctypes.data, len(rows), level.ctypes.data
+    write_message(port)
+    log_event(port, INFO << LEVEL_SHIFT, 0, 0, 0)
+    is_logged(port, 0)
