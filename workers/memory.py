@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
+
 from config.settings import Settings
 from config.topology import SUPERVISOR, rings, workers
 from shm import ring, segment
@@ -15,6 +17,15 @@ from workers.agents import segment_plans
 from workers.board import BODY_BYTES as BOARD_BYTES
 from workers.board import LAYOUT as BOARD_LAYOUT
 from workers.context import Run
+
+RUN_FILE = "run.json"
+
+
+class _Saved(msgspec.Struct):
+    """What run.json holds."""
+
+    generation: int
+    settings: Settings
 
 
 def next_generation(data_dir: Path) -> int:
@@ -33,6 +44,31 @@ def next_generation(data_dir: Path) -> int:
 def plan_run(settings: Settings, data_dir: Path) -> Run:
     """Answers a new run of an engine in `data_dir`."""
     return Run(settings, data_dir, next_generation(data_dir), segment_plans(settings))
+
+
+def write_run(run: Run) -> None:
+    """Leaves the run's settings in its data folder, 0600, for tools that attach to it."""
+    path = run.data_dir / RUN_FILE
+    fresh = path.with_suffix(".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(_Saved(run.generation, run.settings)))
+    fresh.rename(path)
+
+
+def read_run(data_dir: Path) -> Run:
+    """Answers the run that was started last in a data folder.
+
+    Raises:
+        FileNotFoundError: when none was.
+    """
+    path = data_dir / RUN_FILE
+    if not path.exists():
+        raise FileNotFoundError(
+            f"an engine must have run here: data_dir={data_dir}; start one with `tickring run`"
+        )
+    saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
+    return Run(saved.settings, data_dir, saved.generation, segment_plans(saved.settings))
 
 
 def create_all(run: Run) -> list[Segment]:

@@ -1,0 +1,180 @@
+"""workers room: the run command: set up, start, show, stop in order, sum up."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from config.settings import Settings
+from config.topology import is_exchange_embedded, workers
+from engine.control import NO_NEW, OPERATOR_HALT, SUPERVISOR_HALT, set_word
+from workers import summary, warm
+from workers.controlsocket import ControlServer
+from workers.dashboard import Dashboard, stderr_console
+from workers.endpoints import EXCHANGE_WORDS, PLAYBACK_FINISHED, ensure_exchange_key, key_pair
+from workers.memory import plan_run, write_run
+from workers.status import status
+from workers.supervisor import Supervisor
+
+EXIT_OK, EXIT_FAILED = 0, 1
+
+
+@contextlib.contextmanager
+def locked(data_dir: Path) -> Iterator[TextIO]:
+    """Holds a data folder for one engine.
+
+    Raises:
+        BlockingIOError: when another engine holds it.
+    """
+    data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(data_dir / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    with os.fdopen(descriptor, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"a data folder must have one engine: data_dir={data_dir}"
+                f" pid={file.read().strip() or 'unknown'}; stop it or pass --data-dir"
+            ) from None
+        file.truncate()
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        yield file
+
+
+class EngineRun:
+    """One `tickring run` from the first line to the summary."""
+
+    def __init__(self, settings: Settings, data_dir: Path, *, as_json: bool) -> None:
+        self._settings, self._data_dir, self._as_json = settings, data_dir, as_json
+        self._console = stderr_console()
+
+    def run(self, seconds: float | None) -> int:
+        """Runs until `seconds` are over, a recording has ended, or somebody asks for the end.
+
+        Returns:
+            The exit code: 0 after an ordered end.
+
+        Raises:
+            OSError: when the data folder or shared memory cannot be had.
+            ValueError: when keys or configuration do not fit.
+            StartError: when a worker cannot be started.
+        """
+        with locked(self._data_dir):
+            if is_exchange_embedded(self._settings):
+                ensure_exchange_key(self._data_dir)
+            key_pair(self._settings, self._data_dir)  # a missing key is said before the start
+            self._warm()
+            run = plan_run(self._settings, self._data_dir)
+            write_run(run)
+            supervisor = Supervisor(run)
+            try:
+                return self._supervise(supervisor, seconds)
+            finally:
+                supervisor.close()
+
+    def _warm(self) -> None:
+        steps = len(warm.LOADED) + len(warm.WARMED)
+        with _progress(self._console) as progress:
+            task = progress.add_task("compiling (cached for the next start)", total=steps)
+            warm.compile_all(lambda _: progress.advance(task))
+
+    def _supervise(self, supervisor: Supervisor, seconds: float | None) -> int:
+        supervisor.handle_signals()
+        server = ControlServer(self._data_dir, self._handlers(supervisor))
+        supervisor.poll_with(server.poll, server.listener)
+        started_s = time.monotonic()
+        try:
+            self._start(supervisor)
+            started_s = time.monotonic()
+            self._watch(supervisor, seconds)
+        finally:
+            elapsed_s = time.monotonic() - started_s
+            self._stop(supervisor)
+            server.close()
+        self._report(summary.collect(supervisor.memory, elapsed_s))
+        return EXIT_OK
+
+    def _start(self, supervisor: Supervisor) -> None:
+        with _progress(self._console) as progress:
+            task = progress.add_task("starting workers", total=len(workers(self._settings)))
+
+            def told(name: str) -> None:
+                progress.update(task, advance=1, description=f"starting workers: {name} ready")
+
+            supervisor.start(told)
+
+    def _watch(self, supervisor: Supervisor, seconds: float | None) -> None:
+        end_s = time.monotonic() + seconds if seconds is not None else float("inf")
+        exchange = None
+        if is_exchange_embedded(self._settings):
+            exchange = supervisor.memory.segment("exchange").words(0, EXCHANGE_WORDS)
+        note = f"tickring {self._settings.engine.name}"
+        self._tell_pages(supervisor)
+        with Dashboard(supervisor.memory, self._console, note) as dashboard:
+            supervisor.poll_with(dashboard.poll)
+            while not supervisor.is_stop_asked and time.monotonic() < end_s:
+                supervisor.turn()
+                if exchange is not None and exchange[PLAYBACK_FINISHED]:
+                    return
+
+    def _tell_pages(self, supervisor: Supervisor) -> None:
+        url = status(supervisor.memory)["metrics_url"]
+        if url:
+            self._console.print(
+                f"running; Ctrl-C stops in order; metrics at {url}", highlight=False
+            )
+
+    def _stop(self, supervisor: Supervisor) -> None:
+        self._console.print("stopping: orders first, then the journal, then its readers")
+        supervisor.stop()
+
+    def _report(self, result: dict[str, Any]) -> None:
+        if self._as_json:
+            summary.show(result, self._console)
+            print(json.dumps(result), flush=True)  # noqa: T201 - the contract: last line of stdout
+        else:
+            summary.show(result, Console())
+
+    def _handlers(self, supervisor: Supervisor) -> dict[str, Any]:
+        control = supervisor.memory.control()
+
+        def resume(_: dict[str, Any]) -> dict[str, Any]:
+            supervisor.halt(0, "operator")
+            return {"halt": int(control[OPERATOR_HALT])}
+
+        def halt(request: dict[str, Any]) -> dict[str, Any]:
+            level = int(request.get("level", NO_NEW))
+            set_word(control, SUPERVISOR_HALT, level)
+            return {"halt": level}
+
+        def log_level(request: dict[str, Any]) -> dict[str, Any]:
+            supervisor.memory.log_levels().set(str(request["worker"]), str(request["level"]))
+            return {"worker": request["worker"], "level": request["level"]}
+
+        return {
+            "status": lambda _: status(supervisor.memory),
+            "halt": halt,
+            "resume": resume,
+            "log-level": log_level,
+            "stop": lambda _: supervisor.ask_stop() or {"stopping": True},
+        }
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeElapsedColumn(),
+        console=console,
+    )
