@@ -21,6 +21,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with everything that run, test and check need
+	@:
 
 # Progress goes to standard error: standard output belongs to `run`, whose last line is a contract.
 $(STAMP): pyproject.toml
