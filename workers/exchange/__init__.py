@@ -1,0 +1,1 @@
+"""workers room: the built-in exchange, which speaks Binance spot's protocol on loopback."""

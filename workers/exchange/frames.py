@@ -1,0 +1,80 @@
+"""workers room: market stream payloads as bytes, one formatting each.
+
+Numbers are exact: a price of so many ticks is so many units of 10**-8, split into its whole and
+eight places by one division and written by one format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from engine.decimals import UNITS_PER_ONE
+from workers.exchange.instruments import Instrument
+
+NS_PER_MS = 1_000_000
+Levels = Iterable[tuple[int, int]]
+
+
+class FrameWriter:
+    """Writes the payloads of one symbol's streams."""
+
+    def __init__(self, instrument: Instrument) -> None:
+        self._tick = instrument.tick_units
+        self._lot = instrument.lot_units
+        symbol = instrument.symbol.encode()
+        self._top = (
+            b'{"u":%%d,"s":"%b","b":"%%d.%%08d","B":"%%d.%%08d","a":"%%d.%%08d","A":"%%d.%%08d"}'
+            % symbol
+        )
+        self._trade = (
+            b'{"e":"trade","E":%%d,"s":"%b","t":%%d,"p":"%%d.%%08d","q":"%%d.%%08d","T":%%d,'
+            b'"m":%%b,"M":true}' % symbol
+        )
+        self._depth = (
+            b'{"e":"depthUpdate","E":%%d,"s":"%b","U":%%d,"u":%%d,"b":[%%b],"a":[%%b]}' % symbol
+        )
+
+    def book_ticker(self, update_id: int, bid: tuple[int, int], ask: tuple[int, int]) -> bytes:
+        """Writes best prices; bid and ask are (price_ticks, lots), zeros for an empty side."""
+        tick, lot = self._tick, self._lot
+        return self._top % (
+            update_id,
+            *divmod(bid[0] * tick, UNITS_PER_ONE),
+            *divmod(bid[1] * lot, UNITS_PER_ONE),
+            *divmod(ask[0] * tick, UNITS_PER_ONE),
+            *divmod(ask[1] * lot, UNITS_PER_ONE),
+        )
+
+    def trade(
+        self, trade_id: int, price_ticks: int, lots: int, now_ns: int, *, buyer_is_maker: bool
+    ) -> bytes:
+        """Writes one trade."""
+        time_ms = now_ns // NS_PER_MS
+        return self._trade % (
+            time_ms,
+            trade_id,
+            *divmod(price_ticks * self._tick, UNITS_PER_ONE),
+            *divmod(lots * self._lot, UNITS_PER_ONE),
+            time_ms,
+            b"true" if buyer_is_maker else b"false",
+        )
+
+    def depth_update(self, ids: tuple[int, int], bids: Levels, asks: Levels, now_ns: int) -> bytes:
+        """Writes a depth difference; ids are the first and the last update id it covers."""
+        return self._depth % (now_ns // NS_PER_MS, *ids, self._levels(bids), self._levels(asks))
+
+    def snapshot(self, update_id: int, bids: Levels, asks: Levels) -> bytes:
+        """Writes the body of a depth snapshot."""
+        return b'{"lastUpdateId":%d,"bids":[%b],"asks":[%b]}' % (
+            update_id,
+            self._levels(bids),
+            self._levels(asks),
+        )
+
+    def _levels(self, levels: Levels) -> bytes:
+        tick, lot = self._tick, self._lot
+        return b",".join(
+            b'["%d.%08d","%d.%08d"]'
+            % (*divmod(price * tick, UNITS_PER_ONE), *divmod(lots * lot, UNITS_PER_ONE))
+            for price, lots in levels
+        )

@@ -1,0 +1,59 @@
+"""workers room: what anybody may ask over REST and WebSocket: time, symbols and depth."""
+
+from __future__ import annotations
+
+import msgspec
+
+from workers.exchange import errors
+from workers.exchange.exchange import Exchange
+from workers.exchange.params import Params, bounded_number, listed, optional, symbol_list
+from workers.exchange.reports import Report, time_of
+
+DEPTH_DEFAULT = 100
+DEPTH_MAX = 5_000
+_DEPTH_WEIGHTS = ((100, 5), (500, 25), (1_000, 50), (DEPTH_MAX, 250))
+
+
+def ping(exchange: Exchange, params: Params, now_ns: int) -> Report:
+    """Answers nothing, to show that somebody is there."""
+    exchange.weights.spend(1, now_ns)
+    return {}
+
+
+def server_time(exchange: Exchange, params: Params, now_ns: int) -> Report:
+    """Answers the exchange's time."""
+    exchange.weights.spend(1, now_ns)
+    return {"serverTime": time_of(now_ns)}
+
+
+def exchange_info(exchange: Exchange, params: Params, now_ns: int) -> Report:
+    """Answers the symbols, all or those asked for.
+
+    Raises:
+        ExchangeError: -1121 for a symbol that is not listed, -1128 for two ways of asking at once.
+    """
+    exchange.weights.spend(20, now_ns)
+    listings = exchange.trading.listings
+    many = optional(params, "symbols")
+    if many is not None and "symbol" in params:
+        raise errors.bad_combination()
+    if many is not None:
+        asked = [listed({"symbol": symbol}, listings) for symbol in symbol_list(many)]
+    elif "symbol" in params:
+        asked = [listed(params, listings)]
+    else:
+        asked = list(listings.values())
+    return exchange.describe([listing.instrument for listing in asked], now_ns)
+
+
+def depth(exchange: Exchange, params: Params, now_ns: int) -> msgspec.Raw:
+    """Answers a depth snapshot of one symbol.
+
+    Raises:
+        ExchangeError: -1102, -1121 or -1130 for the parameters.
+    """
+    listing = listed(params, exchange.trading.listings)
+    limit = bounded_number(params, "limit", DEPTH_DEFAULT, DEPTH_MAX)
+    weight = next(weight for most, weight in _DEPTH_WEIGHTS if limit <= most)
+    exchange.weights.spend(weight, now_ns)
+    return msgspec.Raw(exchange.market.depth(listing.instrument.symbol, limit))

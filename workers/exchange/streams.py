@@ -1,0 +1,220 @@
+"""workers room: market streams: who listens to what, and sending it to them.
+
+A stream has a channel; the market writes a payload into the channel once, and everybody who
+listens gets the same bytes, raw or in the combined wrapping. A listener is one connection; it
+subscribes by its address, or later by messages, of which the venue takes five a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from urllib.parse import parse_qs
+
+import msgspec
+from picows import WSCloseCode
+
+from workers.exchange.connection import Connection
+from workers.exchange.control import Control, ControlRefusal, read_control
+from workers.exchange.limits import NS_PER_S, Limits
+
+UNSENT_BYTES_MAX = 64 << 20  # a listener this far behind is dropped, as the venue does
+
+
+class Channel:
+    """One stream and its listeners."""
+
+    __slots__ = ("is_fed", "listeners", "name", "prefix", "sent")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.prefix = b'{"stream":"%b","data":' % name.encode()
+        self.listeners: dict[StreamSession, None] = {}  # in the order of their coming
+        self.is_fed = False  # the market writes into it
+        self.sent = 0  # payloads that at least one listener received
+
+    def publish(self, payload: bytes, frame: bytes | None = None) -> None:
+        """Sends one payload to everybody who listens.
+
+        Args:
+            payload: the raw JSON object.
+            frame: the combined form, when it is there already; it must wrap the same payload.
+        """
+        if not self.listeners:
+            return
+        self.sent += 1
+        for listener in tuple(self.listeners):
+            if not listener.is_combined:
+                listener.send(payload)
+                continue
+            if frame is None:
+                frame = b"%b%b}" % (self.prefix, payload)
+            listener.send(frame)
+
+
+class StreamHub:
+    """All channels, and the listeners that are connected."""
+
+    def __init__(self, clock: Callable[[], int], limits: Limits) -> None:
+        self.clock = clock
+        self.limits = limits
+        self.channels: dict[str, Channel] = {}
+        self.sessions: dict[StreamSession, None] = {}
+        self.subscribed: Callable[[], None] = lambda: None  # somebody has subscribed to something
+
+    def channel(self, name: str) -> Channel:
+        """Answers the channel of a stream, making it when there is none."""
+        channel = self.channels.get(name)
+        if channel is None:
+            channel = self.channels[name] = Channel(name)
+        return channel
+
+    def feed(self, name: str) -> Channel:
+        """Answers the channel of a stream that the market will write into."""
+        channel = self.channel(name)
+        channel.is_fed = True
+        return channel
+
+    def leave(self, name: str, session: StreamSession) -> None:
+        """Takes a listener off a stream; a stream of nobody's making is forgotten with its last."""
+        channel = self.channels[name]
+        channel.listeners.pop(session, None)
+        if not channel.listeners and not channel.is_fed:
+            del self.channels[name]
+
+    def wanted(self) -> set[str]:
+        """Names the streams that somebody listens to."""
+        return {name for name, channel in self.channels.items() if channel.listeners}
+
+    def is_paused(self) -> bool:
+        """Says whether some listener cannot take more data now."""
+        return any(session.is_paused for session in self.sessions)
+
+    def unsent_bytes(self) -> int:
+        """Says how much all listeners together have not taken yet."""
+        return sum(session.unsent_bytes() for session in self.sessions)
+
+    def sent(self) -> dict[str, int]:
+        """Answers the number of payloads sent, by stream."""
+        return {name: channel.sent for name, channel in self.channels.items() if channel.sent}
+
+
+class StreamSession:
+    """One listener: its subscriptions and the messages it may send."""
+
+    def __init__(self, hub: StreamHub, names: Iterable[str], *, is_combined: bool) -> None:
+        self.is_combined = is_combined
+        self._hub = hub
+        self._names = tuple(names)
+        self._streams: dict[str, None] = {}
+        self._connection: Connection | None = None
+        self._second = 0
+        self._messages = 0
+
+    @property
+    def is_paused(self) -> bool:
+        """Says whether the listener cannot take more data now."""
+        return self._connection is not None and self._connection.is_paused
+
+    def unsent_bytes(self) -> int:
+        """Says how much the listener has not taken yet."""
+        return self._connection.unsent_bytes() if self._connection is not None else 0
+
+    def send(self, frame: bytes) -> None:
+        """Sends one frame; a listener that fell hopelessly behind is dropped instead."""
+        connection = self._connection
+        if connection is None:
+            return
+        if connection.is_paused and connection.unsent_bytes() > UNSENT_BYTES_MAX:
+            connection.abort()
+            return
+        connection.send(frame)
+
+    def close(self, reason: str) -> None:
+        """Ends the connection from the exchange's side."""
+        if self._connection is not None:
+            self._connection.close(WSCloseCode.GOING_AWAY, reason)
+
+    def on_open(self, connection: Connection) -> None:
+        """Subscribes to what the address named."""
+        self._connection = connection
+        self._hub.sessions[self] = None
+        self._subscribe(self._names)
+
+    def on_close(self) -> None:
+        """Unsubscribes from everything."""
+        self._hub.sessions.pop(self, None)
+        self._unsubscribe(tuple(self._streams))
+        self._connection = None
+
+    def on_control(self) -> None:
+        """Counts a ping or pong against the message limit."""
+        self._count()
+
+    def on_message(self, data: bytes) -> None:
+        """Answers a control message."""
+        if self._count() and self._connection is not None:
+            self._connection.send(msgspec.json.encode(self._answer(data)))
+
+    def _count(self) -> bool:
+        """Counts a message from the client; one too many in a second ends the connection."""
+        second = self._hub.clock() // NS_PER_S
+        if second != self._second:
+            self._second, self._messages = second, 0
+        self._messages += 1
+        if self._messages > self._hub.limits.stream_messages_per_s:
+            if self._connection is not None:
+                self._connection.close(WSCloseCode.POLICY_VIOLATION, "Too many requests")
+            return False
+        return True
+
+    def _answer(self, data: bytes) -> dict[str, object]:
+        try:
+            control = read_control(data)
+            return {"result": self._perform(control), "id": control.request_id}
+        except ControlRefusal as refusal:
+            return refusal.answer()
+
+    def _perform(self, control: Control) -> object:
+        """Does what a control message asks; answers its result."""
+        if control.method == "LIST_SUBSCRIPTIONS":
+            return list(self._streams)
+        if control.method == "GET_PROPERTY":
+            return self.is_combined
+        if control.value is not None:
+            self.is_combined = control.value
+        elif control.method == "UNSUBSCRIBE":
+            self._unsubscribe(control.names)
+        elif len(self._streams.keys() | set(control.names)) > self._hub.limits.streams_max:
+            raise ControlRefusal(2, "Invalid request: too many streams", control.request_id)
+        else:
+            self._subscribe(control.names)
+        return None
+
+    def _subscribe(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._streams[name] = None
+            self._hub.channel(name).listeners[self] = None
+        if self._streams:
+            self._hub.subscribed()
+
+    def _unsubscribe(self, names: Iterable[str]) -> None:
+        for name in names:
+            if name in self._streams:
+                del self._streams[name]
+                self._hub.leave(name, self)
+
+
+def open_session(path: str, query: str, hub: StreamHub) -> StreamSession | None:
+    """Makes the session that an address asks for, None when it is no stream's address."""
+    if path == "/stream":
+        streams = parse_qs(query).get("streams", [""])[0]
+        is_combined = True
+    elif path == "/ws" or path.startswith("/ws/"):
+        streams = path[len("/ws/") :]
+        is_combined = False
+    else:
+        return None
+    names = [name for name in streams.split("/") if name]
+    if len(names) > hub.limits.streams_max:
+        return None
+    return StreamSession(hub, names, is_combined=is_combined)
