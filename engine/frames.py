@@ -34,6 +34,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from shm.jit import jit
 from shm.segment import Words
 
 MAGIC = int.from_bytes(b"TRFRAME1", "little")
@@ -194,6 +195,43 @@ def rows_of(buffer: Buffer, offset: int, frame: Frame) -> Words:
     words = frame.origin.row_bytes // 8
     start = offset + HEADER_BYTES
     return np.frombuffer(buffer, np.int64, frame.records * words, start).reshape(-1, words)
+
+
+@jit
+def skip_frames(words: Words, sequence: int) -> int:
+    """Answers the index of the first frame that holds `sequence` or a later one.
+
+    Goes by the headers and proves nothing; stops at what does not look like a frame.
+
+    Args:
+        words: (n,) int64 of a journal file, beginning with a frame.
+        sequence: of the first record wanted.
+
+    Returns:
+        An index into `words`, at most one frame beyond its end.
+    """
+    index = 0
+    while index + HEADER_BYTES // 8 <= len(words) and words[index] == MAGIC:
+        records = words[index + 4] & 0xFFFF_FFFF
+        if words[index + 3] + records > sequence:
+            break
+        index += HEADER_BYTES // 8 + records * (((words[index + 1] >> 16) & 0xFFFF) // 8)
+    return index
+
+
+@jit
+def last_frame(words: Words) -> tuple[int, int]:
+    """Answers the index of the last frame that begins in `words` and the records before it.
+
+    Goes by the headers like skip_frames; 0 and 0 when there is no frame.
+    """
+    index, before, last, records = 0, 0, 0, 0
+    while index + HEADER_BYTES // 8 <= len(words) and words[index] == MAGIC:
+        last = index
+        before += records
+        records = words[index + 4] & 0xFFFF_FFFF
+        index += HEADER_BYTES // 8 + records * (((words[index + 1] >> 16) & 0xFFFF) // 8)
+    return last, before
 
 
 def place_fault(frame: Frame, origin: Origin, *, first: int) -> str:
