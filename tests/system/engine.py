@@ -1,0 +1,118 @@
+"""A whole engine as a user runs it: the command in a process of its own, spoken to from outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from config.load import load
+from workers.context import segment_prefix
+
+START_S_MAX = 300.0  # a first start compiles everything
+STEP_S_MAX = 60.0
+
+
+class Engine:
+    """One `tickring run`; use as a context manager."""
+
+    def __init__(self, folder: Path, *arguments: str, config: str = "") -> None:
+        self.data_dir = folder / "data"
+        self.config = folder / "engine.toml"
+        self._stderr = (folder / "stderr.txt").open("w+")
+        words = [sys.executable, "-m", "workers.cli", "run", "--data-dir", str(self.data_dir)]
+        self._chosen: list[str] = []
+        if config:
+            self.config.write_text(config)
+            self._chosen = ["--config", str(self.config)]
+        self.process = subprocess.Popen(
+            [*words, *self._chosen, *arguments, "--json"],
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            text=True,
+        )
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self._stderr.close()
+
+    def command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Runs another tickring command against this engine."""
+        return subprocess.run(
+            [sys.executable, "-m", "workers.cli", *words, *self._chosen]
+            + ["--data-dir", str(self.data_dir)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=STEP_S_MAX,
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Answers `tickring status --json`, nothing while there is no engine."""
+        done = self.command("status", "--json")
+        answer: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        return answer
+
+    def worker(self, name: str) -> dict[str, Any]:
+        """Answers the status row of one worker."""
+        rows: list[dict[str, Any]] = self.status().get("workers", [])
+        return next((row for row in rows if row["name"] == name), {})
+
+    def wait(self, holds: Callable[[], object], what: str, seconds: float = STEP_S_MAX) -> None:
+        """Polls until `holds` answers something true."""
+        deadline = time.monotonic() + seconds
+        while not holds():
+            assert self.process.poll() is None, f"the engine ended early: {self.stderr()}"
+            assert time.monotonic() < deadline, f"still not so: {what}: {self.stderr()}"
+            time.sleep(0.05)  # noqa: TID251 - polling a real process from outside
+
+    def wait_trading(self) -> None:
+        """Waits until orders have reached the venue and come back."""
+
+        def is_trading() -> bool:
+            records = self.status().get("records", {})
+            return bool(records.get("reports", 0) > 0)
+
+        self.wait(is_trading, "reports flow", START_S_MAX)
+
+    def kill(self, worker: str) -> int:
+        """Kills a worker with SIGKILL; answers the pid it had."""
+        pid = int(self.worker(worker)["pid"])
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> dict[str, Any]:
+        """Sends a signal and answers the summary."""
+        self.process.send_signal(number)
+        return self.summary()
+
+    def summary(self) -> dict[str, Any]:
+        """Waits for the end and answers the last line of standard output."""
+        out, _ = self.process.communicate(timeout=START_S_MAX)
+        assert self.process.returncode == 0, f"exit {self.process.returncode}: {self.stderr()}"
+        answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+        return answer
+
+    def stderr(self) -> str:
+        """Answers what the engine has said so far, its end."""
+        self._stderr.flush()
+        return Path(self._stderr.name).read_text()[-3_000:]
+
+    def segments(self) -> list[str]:
+        """Answers what this engine has in /dev/shm."""
+        settings = load(self.config if self._chosen else None, {})
+        prefix = segment_prefix(settings, self.data_dir)
+        return sorted(path.name for path in Path("/dev/shm").glob(f"{prefix}*"))

@@ -1,0 +1,55 @@
+"""A real recording through real sockets: nothing of it may be missing or different."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.conftest import Starter
+
+pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
+
+
+def _expected(folder: Path, name: str) -> dict[str, Any]:
+    for line in (folder / "expected.jsonl").read_text().splitlines():
+        document: dict[str, Any] = json.loads(line)
+        if document["files"] == [name]:
+            return document
+    raise AssertionError(f"a recording has its expectations: {name}")
+
+
+def _assert_equal(summary: dict[str, Any], expected: list[dict[str, Any]]) -> None:
+    messages: dict[str, int] = {}
+    for one in expected:
+        for stream, count in one["counts"].items():
+            messages[stream] = messages.get(stream, 0) + count
+        symbol = next(iter(one["counts"])).partition("@")[0].upper()
+        book, trades = summary["books"][symbol], summary["trades"][symbol]
+        final = one["final_book"]
+        assert (book["u"], [book["bids"], book["asks"]]) == (final["u"], final["levels"])
+        assert book["sha256"] == final["sha256_of_lines_side_price_qty"]
+        assert {key: trades[key] for key in ("n", "base", "quote")} == {
+            key: one["trades"][key] for key in ("n", "base", "quote")
+        }
+    assert summary["messages"] == messages
+    assert summary["lost"] == 0
+    assert sum(summary["stored"].values()) == summary["journal_records"]
+
+
+@pytest.mark.parametrize("name", ["spot_btcusdt_20240808.gz", "spot_ethusdt_20240808.gz"])
+def test_every_message_of_a_spot_recording_arrives(
+    start: Starter, recordings: Path, name: str
+) -> None:
+    engine = start("--capture", str(recordings / name), "--speed", "max")
+
+    _assert_equal(engine.summary(), [_expected(recordings, name)])
+
+
+def test_two_recordings_play_as_one_session(start: Starter, recordings: Path) -> None:
+    names = ["spot_btcusdt_20240808.gz", "spot_ethusdt_20240808.gz"]
+    engine = start("--capture", *(str(recordings / name) for name in names), "--speed", "max")
+
+    _assert_equal(engine.summary(), [_expected(recordings, name) for name in names])
