@@ -70,12 +70,7 @@ type: $(STAMP) ## mypy, strict
 	@exec $(BIN)/mypy
 
 bench: $(STAMP) ## one benchmark: make bench NAME=tick-to-order ARGS="--json"
-	@if [ -z "$(NAME)" ]; then
-		echo "bench wants a name: make bench NAME=..., one of:" >&2
-		$(BIN)/tickring bench --help >&2
-		exit 2
-	fi
-	exec $(BIN)/tickring bench $(NAME) $(ARGS)
+	@exec $(BIN)/tickring bench $(NAME) $(ARGS)
 
 wheel: $(STAMP) ## build the wheel into dist/
 	@rm -rf dist
