@@ -73,7 +73,7 @@ def test_an_override_that_breaks_a_rule_blames_the_command_line() -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ('[engine]\nnam = "x"', "engine.nam must be a known key; did you mean name"),
+        ('[engine]\nnme = "x"', "engine.nme must be a known key; did you mean name"),
         ("[engin]", "engin must be a known key; did you mean engine"),
         ('[exchange]\nport = "a"', 'exchange.port must be an integer: port="a"'),
         ("[market]\nsymbols = [3]", "market.symbols[0] must be a string: symbols[0]=3"),
