@@ -28,11 +28,14 @@ def units_from_text(text: str) -> int:
     Raises:
         ValueError: the text is no plain decimal, or has digits beyond the eighth place.
     """
+    whole, _, fraction = text.partition(".")
+    if len(fraction) == PLACES and (whole + fraction).isdecimal() and text.isascii():
+        return int(whole + fraction)  # the venue's own form, and by far the most frequent
     match = _SHAPE.fullmatch(text)
     if match is None:
         raise ValueError(f"a decimal must be digits with at most one point: text={text!r}")
-    sign, whole, fraction = match.groups()
-    digits = (fraction or "").rstrip("0")
+    sign, whole, _ = match.groups()
+    digits = fraction.rstrip("0")
     if len(digits) > PLACES:
         raise ValueError(f"a decimal must have at most {PLACES} places: text={text!r}")
     units = int(whole) * UNITS_PER_ONE + int(digits.ljust(PLACES, "0"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -71,6 +72,7 @@ class Exchange:
         fees = (settings.maker_fee_bps, settings.taker_fee_bps)
         self.trading = Trading(fees, settings.balances, limits)
         self.events_n = 0
+        self.released = asyncio.Event()  # set when a paused connection takes data again, or ends
         self._market: Market | None = None
         self._subscribers: dict[int, dict[tuple[Subscriber, int], None]] = {}
         self._encoder = msgspec.json.Encoder()

@@ -22,10 +22,12 @@ from picows import (
 
 from config.settings import ExchangeSettings, MarketSettings
 from workers.exchange import rest
+from workers.exchange.capture import scan
 from workers.exchange.connection import Connection, Handler
 from workers.exchange.exchange import Exchange, Market
 from workers.exchange.keys import Credential
 from workers.exchange.limits import NS_PER_S, Limits
+from workers.exchange.playback import Playback
 from workers.exchange.session import OrderSession
 from workers.exchange.streams import open_session
 from workers.exchange.synthetic_market import SyntheticMarket
@@ -63,7 +65,6 @@ class ExchangeServer:
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, None] = {}
         self._pinger: asyncio.TimerHandle | None = None
-        self._released = asyncio.Event()
 
     async def open(self) -> int:
         """Opens the market and the port; answers the port.
@@ -91,18 +92,19 @@ class ExchangeServer:
         """Stops the market, says goodbye to every client and frees the port."""
         if self._pinger is not None:
             self._pinger.cancel()
-        if self._exchange is not None:
-            await self._exchange.market.close()
         if self._server is not None:
             self._server.close()
+        if self._exchange is None:
+            return
+        await self._exchange.market.close()
         for connection in tuple(self._connections):
             connection.close(WSCloseCode.GOING_AWAY, "Server is shutting down")
         loop = asyncio.get_running_loop()
         deadline_s = loop.time() + CLOSE_S_MAX
         while self._open_connections() and loop.time() < deadline_s:
-            self._released.clear()
+            self._exchange.released.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._released.wait(), deadline_s - loop.time())
+                await asyncio.wait_for(self._exchange.released.wait(), deadline_s - loop.time())
         for connection in self._open_connections():
             connection.abort()
 
@@ -126,7 +128,11 @@ class ExchangeServer:
         }
 
     async def _make_market(self, exchange: Exchange) -> Market:
-        return SyntheticMarket(exchange, self._settings, self._market_settings)
+        """Makes the market; a recording is read through first, beside the loop."""
+        if not self._settings.capture:
+            return SyntheticMarket(exchange, self._settings, self._market_settings)
+        found = await asyncio.to_thread(scan, self._settings.capture)
+        return Playback(exchange, self._settings, self._market_settings, found)
 
     def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         exchange = self._exchange
@@ -140,11 +146,8 @@ class ExchangeServer:
                 handler = open_session(path, query, exchange.hub)
         if handler is None or len(self._open_connections()) >= self._limits.connections_max:
             return rest.answer(path, query, exchange)
-        return self._connect(handler)
-
-    def _connect(self, handler: Handler) -> Connection:
         connection = Connection(
-            handler, self._clock, self._limits.request_bytes_max, self._released.set
+            handler, self._clock, self._limits.request_bytes_max, exchange.released.set
         )
         self._connections[connection] = None
         return connection

@@ -32,23 +32,23 @@ class Channel:
         self.is_fed = False  # the market writes into it
         self.sent = 0  # payloads that at least one listener received
 
-    def publish(self, payload: bytes, frame: bytes | None = None) -> None:
-        """Sends one payload to everybody who listens.
+    def publish(self, payload: bytes) -> None:
+        """Sends one payload, a raw JSON object, to everybody who listens."""
+        frame = b""
+        for listener in tuple(self.listeners):
+            if listener.is_combined:
+                frame = frame or b"%b%b}" % (self.prefix, payload)
+            listener.send(frame if listener.is_combined else payload)
+        self.sent += bool(self.listeners)
 
-        Args:
-            payload: the raw JSON object.
-            frame: the combined form, when it is there already; it must wrap the same payload.
-        """
-        if not self.listeners:
-            return
-        self.sent += 1
+    def publish_frame(self, frame: bytes, payload_of: Callable[[], bytes]) -> None:
+        """Sends one combined frame as it is; raw listeners get its payload, cut out on demand."""
+        payload = b""
         for listener in tuple(self.listeners):
             if not listener.is_combined:
-                listener.send(payload)
-                continue
-            if frame is None:
-                frame = b"%b%b}" % (self.prefix, payload)
-            listener.send(frame)
+                payload = payload or payload_of()
+            listener.send(frame if listener.is_combined else payload)
+        self.sent += bool(self.listeners)
 
 
 class StreamHub:

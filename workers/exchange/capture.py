@@ -1,0 +1,248 @@
+"""workers room: recordings of a real market, read as they are.
+
+A recording is gzip or plain text, one message a line: the local time of receipt, a space, and the
+combined-stream frame exactly as the venue sent it, or once the body of a REST depth snapshot.
+Times are nanoseconds, microseconds or milliseconds of the epoch, told apart by their size.
+Several files are merged by time. A file is read twice: once to check every line and learn
+symbols, streams, grids and the snapshot, and once to play, so a recording of any length needs
+little memory.
+"""
+
+from __future__ import annotations
+
+import gzip
+import heapq
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from math import gcd
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from engine.decimals import decimal_step_units, units_from_text
+
+GZIP_MAGIC = b"\x1f\x8b"
+LINE_BYTES_MAX = 4 << 20
+_NS_FROM, _US_FROM = 10**17, 10**14  # smaller stamps are microseconds, then milliseconds
+_DATA_MARK = b'"data":'
+
+
+class CaptureError(ValueError):
+    """A recording that is not what it must be; the message names file, line and rule."""
+
+
+class Payload(msgspec.Struct):
+    """What the exchange needs from a frame's data; other fields stay in the bytes."""
+
+    s: str = ""
+    e: str = ""  # absent in spot bookTicker
+    u: int = 0
+    b: str | list[tuple[str, str]] = ""
+    a: str | list[tuple[str, str]] = ""
+    B: str = ""
+    A: str = ""
+    p: str = ""
+    q: str = ""
+    t: int = 0
+    m: bool = False
+
+
+class Frame(msgspec.Struct):
+    """A line's JSON: a combined-stream frame, or the body of a depth snapshot."""
+
+    stream: str = ""
+    data: Payload | None = None
+    lastUpdateId: int | None = None  # noqa: N815 - the venue's name
+    bids: list[tuple[str, str]] = []
+    asks: list[tuple[str, str]] = []
+
+
+class Line(NamedTuple):
+    """One line of a recording."""
+
+    time_ns: int
+    body: bytes  # the JSON exactly as recorded
+    frame: Frame
+    symbol: str  # of the frame; a snapshot takes it from the frames around it
+
+    def payload(self) -> bytes:
+        """Answers the frame's data exactly as recorded, for raw streams."""
+        start = self.body.index(_DATA_MARK) + len(_DATA_MARK)
+        return self.body[start : self.body.rindex(b"}")]
+
+
+@dataclass
+class SymbolScan:
+    """What one recording says about one symbol."""
+
+    price_units: int = 0  # greatest common divisor of all prices, in units of 10**-8
+    quantity_units: int = 0
+    snapshot: bytes = b""  # the first snapshot's body as recorded
+    snapshot_frame: Frame | None = None
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Answers the finest decimal tick and lot in use, in units of 10**-8."""
+        return decimal_step_units(self.price_units), decimal_step_units(self.quantity_units)
+
+
+@dataclass
+class Scan:
+    """What all recordings together say, from the first reading."""
+
+    symbols: dict[str, SymbolScan] = field(default_factory=dict)
+    streams: dict[str, int] = field(default_factory=dict)  # frames by stream name
+    lines_n: int = 0
+
+
+def scan(paths: Iterable[str | Path]) -> Scan:
+    """Reads recordings through and checks every line.
+
+    Raises:
+        OSError: a file cannot be opened.
+        CaptureError: a file is empty or garbled; the message says where.
+    """
+    result = Scan()
+    for path in paths:
+        _scan_file(Path(path), result)
+    return result
+
+
+def capture_symbols(paths: Iterable[str | Path]) -> tuple[str, ...]:
+    """Names the symbols of recordings, in the order of their appearance.
+
+    Raises:
+        OSError: a file cannot be opened.
+        CaptureError: a file is empty or garbled; the message says where.
+    """
+    return tuple(scan(paths).symbols)
+
+
+def capture_streams(paths: Iterable[str | Path]) -> tuple[str, ...]:
+    """Names the streams of recordings, in the order of their appearance.
+
+    Raises:
+        OSError: a file cannot be opened.
+        CaptureError: a file is empty or garbled; the message says where.
+    """
+    return tuple(scan(paths).streams)
+
+
+def read_lines(paths: Iterable[str | Path]) -> Iterator[Line]:
+    """Yields the lines of recordings, merged by time; equal times keep the order of the files.
+
+    Raises:
+        OSError: a file cannot be opened.
+        CaptureError: a line is garbled, or a file's time goes back.
+    """
+    return heapq.merge(*(_read_file(Path(path)) for path in paths), key=lambda line: line.time_ns)
+
+
+def _scan_file(path: Path, result: Scan) -> None:
+    lines_before = result.lines_n
+    for line in _read_file(path):
+        result.lines_n += 1
+        symbol = result.symbols.setdefault(line.symbol, SymbolScan())
+        frame = line.frame
+        if frame.lastUpdateId is not None:
+            if symbol.snapshot_frame is None:
+                symbol.snapshot, symbol.snapshot_frame = line.body, frame
+            _measure(symbol, frame.bids)
+            _measure(symbol, frame.asks)
+            continue
+        result.streams[frame.stream] = result.streams.get(frame.stream, 0) + 1
+        assert frame.data is not None
+        _measure(symbol, _pairs(frame.data))
+    if result.lines_n == lines_before:
+        raise CaptureError(f"a recording must have lines: file={path}")
+
+
+def _pairs(data: Payload) -> list[tuple[str, str]]:
+    """Answers every (price, quantity) of a frame, as text."""
+    if isinstance(data.b, list) and isinstance(data.a, list):
+        return data.b + data.a
+    pairs = [(data.p, data.q)] if data.p and data.q else []
+    if isinstance(data.b, str) and isinstance(data.a, str) and data.b:
+        pairs += [(data.b, data.B), (data.a, data.A)]
+    return pairs
+
+
+def _measure(symbol: SymbolScan, pairs: list[tuple[str, str]]) -> None:
+    price_units, quantity_units = symbol.price_units, symbol.quantity_units
+    for price, quantity in pairs:
+        price_units = gcd(price_units, units_from_text(price))
+        quantity_units = gcd(quantity_units, units_from_text(quantity))
+    symbol.price_units, symbol.quantity_units = price_units, quantity_units
+
+
+def _read_file(path: Path) -> Iterator[Line]:
+    """Yields one file's lines; a snapshot before any frame gets its symbol from the first frame."""
+    decoder = msgspec.json.Decoder(Frame)
+    waiting: list[Line] = []
+    symbol, last_ns = "", 0
+    for number, text in enumerate(_raw_lines(path), start=1):
+        line = _read_line(text, symbol, decoder, path, number)
+        if line.time_ns < last_ns:
+            raise CaptureError(
+                f"local time must not go back: file={path} line={number} "
+                f"time_ns={line.time_ns} before_ns={last_ns}"
+            )
+        last_ns, symbol = line.time_ns, line.symbol
+        if not symbol:
+            waiting.append(line)
+            continue
+        for early in waiting:
+            yield early._replace(symbol=symbol)
+        waiting.clear()
+        yield line
+    if waiting:
+        raise CaptureError(f"a recording must have stream frames: file={path}")
+
+
+def _read_line(
+    text: bytes, symbol: str, decoder: msgspec.json.Decoder[Frame], path: Path, number: int
+) -> Line:
+    stamp, space, body = text.partition(b" ")
+    where = f"file={path} line={number}"
+    if not space or not stamp.isdigit():
+        raise CaptureError(f"a line must be a local time, a space and JSON: {where}")
+    try:
+        frame = decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise CaptureError(f"a line must hold a JSON frame or snapshot: {where}: {error}") from None
+    if frame.lastUpdateId is None:
+        if frame.data is None or not frame.stream or not frame.data.s:
+            raise CaptureError(f"a frame must name its stream and its symbol: {where}")
+        symbol = frame.data.s
+    return Line(_time_ns(int(stamp)), body, frame, symbol)
+
+
+def _time_ns(stamp: int) -> int:
+    if stamp >= _NS_FROM:
+        return stamp
+    return stamp * (1_000 if stamp >= _US_FROM else 1_000_000)
+
+
+def _raw_lines(path: Path) -> Iterator[bytes]:
+    """Yields the lines of a gzip or plain file without their ends, empty ones left out."""
+    with path.open("rb") as plain:
+        is_gzip = plain.read(2) == GZIP_MAGIC
+    with gzip.open(path, "rb") if is_gzip else path.open("rb") as file:
+        number = 0
+        while True:
+            number += 1
+            try:
+                text = file.readline(LINE_BYTES_MAX)
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                where = f"file={path} line={number}"
+                raise CaptureError(f"gzip data must be whole: {where}: {error}") from None
+            if not text:
+                return
+            if len(text) >= LINE_BYTES_MAX:
+                raise CaptureError(
+                    f"a line must be shorter: file={path} line={number} bytes_max={LINE_BYTES_MAX}"
+                )
+            if text := text.rstrip(b"\r\n"):
+                yield text
