@@ -1,0 +1,328 @@
+"""engine room: keeps an instrument's book continuous by Binance spot's rule, in compiled code.
+
+The venue numbers book changes; a depth frame says that it covers U .. u. The rule, at start and for
+ever after: hold frames back until a snapshot with id L came; drop frames with u <= L; the first one
+kept must cover L + 1; from then on every U is the u before it plus one. Anything else is a gap, and
+the book is STALE until the next snapshot.
+
+What goes on the ring is always in order for whoever builds the same book from it: a snapshot run
+replaces the book, each run behind it follows without a gap, and BOOK_STATE says from where to where
+the book may be trusted. Frames that came before the snapshot but are newer than it are
+held and written behind it: without them the book would stay crossed. Held frames are bounded;
+when they do not fit any more, all are given up, and the next snapshot will be found too old or the
+next frame not to follow, so nothing wrong comes of it.
+
+State of an instrument (words of `sync`): SYNC_STATE as on the ring; SYNC_STRADDLE while the next
+frame may overlap the snapshot; SYNC_HELD records held, of which SYNC_HELD_NEXT are written already;
+SYNC_WANT while a snapshot is needed; SYNC_INSTALLED between snapshot and SYNCED.
+"""
+
+from __future__ import annotations
+
+from engine.book import UPDATE_ID as BOOK_ID
+from engine.book import apply_row, begin, clear, is_crossed
+from engine.book import end as finish
+from engine.codec_layout import (
+    BROKEN,
+    DONE,
+    FULL,
+    HELD_MAX,
+    NOW_NS,
+    ODD,
+    REFETCH,
+    SILENCE_NS_MAX,
+    SLOTS,
+    SOURCE,
+    STAGED,
+    SYNC_DEPTH_NS,
+    SYNC_GAPS,
+    SYNC_GAPS_COUNTER,
+    SYNC_HELD,
+    SYNC_HELD_NEXT,
+    SYNC_IGNORED,
+    SYNC_INSTALLED,
+    SYNC_INSTRUMENT,
+    SYNC_OVERFLOWS,
+    SYNC_STATE,
+    SYNC_STRADDLE,
+    SYNC_WANT,
+    TOP_STATE,
+    WANTED,
+    WRITTEN,
+    book_of,
+    control_of,
+    count_up,
+    held_of,
+    reserve,
+    row_of,
+    staged_of,
+    stamp,
+    sync_of,
+    top_of,
+)
+from engine.records import (
+    DEPTH_LAST,
+    FIRST_ID,
+    LAST_ID,
+    PAYLOAD,
+    ROW_WORDS,
+    STATE,
+    STATE_UPDATE_ID,
+    TAG,
+    TRIGGER_NS,
+    BookState,
+    Kind,
+    tag,
+)
+from shm.jit import fence_release, jit, store_release
+from shm.ring import CAPACITY
+from shm.segment import Words
+
+_DEPTH, _BOOK_STATE = int(Kind.DEPTH), int(Kind.BOOK_STATE)
+_SYNCED, _GAP = int(BookState.SYNCED), int(BookState.STALE_GAP)
+_CROSSED, _SILENT = int(BookState.STALE_CROSSED), int(BookState.STALE_SILENT)
+_LAST_BIT = DEPTH_LAST << 16
+
+
+@jit
+def _write_run(path: Words, slot: int, rows: Words, first: int, count: int) -> None:
+    """Copies rows[first : first + count] to the ring, where room was reserved, and to the book."""
+    instrument = sync_of(path, slot)[SYNC_INSTRUMENT]
+    book = book_of(path, slot)
+    begin(book)
+    for index in range(first, first + count):
+        sequence = reserve(path, 1)
+        row = row_of(path, sequence)
+        flags = (rows[index, TAG] >> 16) & 0xFFFF
+        stamp(
+            path,
+            row,
+            sequence,
+            tag(_DEPTH, flags, instrument, path[SOURCE]),
+            rows[index, TRIGGER_NS],
+        )
+        for word in range(PAYLOAD, ROW_WORDS):
+            row[word] = rows[index, word]
+        apply_row(book, row)
+        path[WRITTEN] += 1
+    finish(book)
+
+
+@jit
+def tell(path: Words, slot: int, state: int, found: int) -> int:
+    """Writes a BOOK_STATE and takes the state on; answers DONE or FULL, which changes nothing.
+
+    `found` is the first id of the frame that did not follow, 0 when that was not the reason.
+    """
+    sync = sync_of(path, slot)
+    sequence = reserve(path, 1)
+    if sequence < 0:
+        return FULL
+    book = book_of(path, slot)
+    row = row_of(path, sequence)
+    kind = tag(_BOOK_STATE, 0, sync[SYNC_INSTRUMENT], path[SOURCE])
+    stamp(path, row, sequence, kind, path[NOW_NS])
+    for word in range(PAYLOAD, ROW_WORDS):
+        row[word] = 0
+    row[STATE] = state
+    row[STATE_UPDATE_ID] = book[BOOK_ID]
+    row[STATE_UPDATE_ID + 1] = sync[SYNC_GAPS]
+    row[STATE_UPDATE_ID + 2] = book[BOOK_ID] + 1
+    row[STATE_UPDATE_ID + 3] = found
+    path[WRITTEN] += 1
+    sync[SYNC_STATE] = state
+    cell = top_of(path, sync[SYNC_INSTRUMENT])
+    version = cell[0] | 1
+    cell[0] = version
+    # Pairs with fence_acquire in read_latest of shm/latest.py.
+    fence_release()
+    cell[1 + TOP_STATE] = state
+    # Pairs with load_acquire in read_latest of shm/latest.py.
+    store_release(cell, 0, version + 1)
+    return DONE
+
+
+@jit
+def want(path: Words, slot: int) -> None:
+    """Asks for a snapshot of one instrument; the session looks at WANTED."""
+    sync_of(path, slot)[SYNC_WANT] = 1
+    path[WANTED] = 1
+
+
+@jit
+def forget_held(path: Words, slot: int) -> None:
+    """Gives up the frames held back and an installation under way."""
+    sync = sync_of(path, slot)
+    sync[SYNC_HELD] = sync[SYNC_HELD_NEXT] = sync[SYNC_INSTALLED] = 0
+
+
+@jit
+def _hold(path: Words, slot: int, read_ns: int) -> None:
+    """Keeps the staged run until a snapshot came."""
+    sync, held, staged = sync_of(path, slot), held_of(path, slot), staged_of(path)
+    count = path[STAGED]
+    if sync[SYNC_HELD] + count > path[HELD_MAX]:
+        sync[SYNC_OVERFLOWS] += 1
+        forget_held(path, slot)
+        want(path, slot)
+        if count > path[HELD_MAX]:
+            return
+    at = sync[SYNC_HELD]
+    for index in range(count):
+        for word in range(ROW_WORDS):
+            held[at + index, word] = staged[index, word]
+        held[at + index, TRIGGER_NS] = read_ns
+    sync[SYNC_HELD] += count
+
+
+@jit
+def _follows(sync: Words, book: Words, first_id: int) -> bool:
+    """Says whether a newer frame that begins at `first_id` leaves nothing out."""
+    expected = book[BOOK_ID] + 1
+    return first_id == expected or (sync[SYNC_STRADDLE] != 0 and first_id < expected)  # type: ignore[no-any-return]
+
+
+@jit
+def _count_gap(path: Words, slot: int) -> None:
+    sync = sync_of(path, slot)
+    sync[SYNC_GAPS] += 1
+    count_up(path, sync[SYNC_GAPS_COUNTER], 1)
+    forget_held(path, slot)
+    want(path, slot)
+
+
+@jit
+def on_depth(path: Words, slot: int, read_ns: int) -> int:
+    """Takes the staged run of one instrument by the rule.
+
+    Answers:
+        DONE; FULL: the ring has no room, nothing has changed, come again; ODD: the ring is too
+        small for this frame, which is lost (the next frame then finds the gap).
+    """
+    sync, book, staged = sync_of(path, slot), book_of(path, slot), staged_of(path)
+    is_live = sync[SYNC_STATE] in (_SYNCED, _SILENT)
+    is_new = staged[0, LAST_ID] > book[BOOK_ID]
+    room = DONE
+    if path[STAGED] >= control_of(path)[CAPACITY]:
+        room = ODD
+    elif is_live and is_new:
+        room = reserve(path, path[STAGED] + 1)
+    if room < 0:
+        return room
+    sync[SYNC_DEPTH_NS] = read_ns
+    if not is_live:
+        _hold(path, slot, read_ns)
+    elif not is_new:
+        sync[SYNC_IGNORED] += 1
+    elif _follows(sync, book, staged[0, FIRST_ID]):
+        for index in range(path[STAGED]):
+            staged[index, TRIGGER_NS] = read_ns
+        _write_run(path, slot, staged, 0, path[STAGED])
+        sync[SYNC_STRADDLE] = 0
+        _settle(path, slot)
+    else:
+        _count_gap(path, slot)
+        tell(path, slot, _GAP, staged[0, FIRST_ID])
+        _hold(path, slot, read_ns)
+    return DONE
+
+
+@jit
+def _settle(path: Words, slot: int) -> None:
+    """Says what the book is worth after a run; one row is reserved."""
+    sync = sync_of(path, slot)
+    if is_crossed(book_of(path, slot)):
+        forget_held(path, slot)
+        want(path, slot)
+        tell(path, slot, _CROSSED, 0)
+    elif sync[SYNC_STATE] != _SYNCED:
+        tell(path, slot, _SYNCED, 0)
+
+
+@jit
+def install(path: Words, slot: int, read_ns: int) -> int:
+    """Takes the staged snapshot: writes it, then what was held and is newer.
+
+    Answers:
+        DONE; FULL: no room, nothing has changed; REFETCH: older than the first frame held, ask
+        again; ODD: the ring is too small for it.
+    """
+    sync, staged, held = sync_of(path, slot), staged_of(path), held_of(path, slot)
+    if sync[SYNC_HELD] > 0 and staged[0, LAST_ID] + 1 < held[0, FIRST_ID]:
+        return REFETCH
+    room = reserve(path, path[STAGED])
+    if room < 0:
+        return room
+    for index in range(path[STAGED]):
+        staged[index, TRIGGER_NS] = read_ns
+    _write_run(path, slot, staged, 0, path[STAGED])
+    sync[SYNC_STRADDLE] = sync[SYNC_INSTALLED] = 1
+    sync[SYNC_WANT] = sync[SYNC_HELD_NEXT] = 0
+    sync[SYNC_DEPTH_NS] = max(sync[SYNC_DEPTH_NS], read_ns)
+    return DONE
+
+
+@jit
+def drain(path: Words, slot: int) -> int:
+    """Goes on with an installation: writes held frames by the rule, then SYNCED.
+
+    Answers:
+        DONE; FULL: come again; BROKEN: the held frames had a gap, a snapshot is wanted again.
+    """
+    sync, held, book = sync_of(path, slot), held_of(path, slot), book_of(path, slot)
+    while sync[SYNC_HELD_NEXT] < sync[SYNC_HELD]:
+        first = sync[SYNC_HELD_NEXT]
+        count = 1
+        while held[first + count - 1, TAG] & _LAST_BIT == 0:
+            count += 1
+        if held[first, LAST_ID] > book[BOOK_ID]:
+            if not _follows(sync, book, held[first, FIRST_ID]):
+                _count_gap(path, slot)
+                return BROKEN
+            if reserve(path, count) < 0:
+                return FULL
+            _write_run(path, slot, held, first, count)
+            sync[SYNC_STRADDLE] = 0
+        sync[SYNC_HELD_NEXT] = first + count
+    if reserve(path, 1) < 0:
+        return FULL
+    forget_held(path, slot)
+    _settle(path, slot)
+    return DONE
+
+
+@jit
+def tell_all(path: Words, state: int) -> int:
+    """Tells every instrument that is not in `state` yet that it is; answers DONE or FULL.
+
+    For STALE_START and STALE_DISCONNECTED: what was held is given up.
+    """
+    for slot in range(path[SLOTS]):
+        if sync_of(path, slot)[SYNC_STATE] != state and tell(path, slot, state, 0) < 0:
+            return FULL
+        forget_held(path, slot)
+    return DONE
+
+
+@jit
+def tell_silent(path: Words) -> int:
+    """Makes books STALE_SILENT whose last depth frame is too old; answers DONE or FULL.
+
+    The book stays: if the next frame follows, it is SYNCED again without a snapshot.
+    """
+    for slot in range(path[SLOTS]):
+        sync = sync_of(path, slot)
+        is_late = path[NOW_NS] - sync[SYNC_DEPTH_NS] > path[SILENCE_NS_MAX]
+        if sync[SYNC_STATE] == _SYNCED and is_late and tell(path, slot, _SILENT, 0) < 0:
+            return FULL
+    return DONE
+
+
+@jit
+def restart(path: Words) -> None:
+    """Empties every book: a predecessor may have been killed inside one."""
+    for slot in range(path[SLOTS]):
+        book = book_of(path, slot)
+        begin(book)
+        clear(book)
+        finish(book)

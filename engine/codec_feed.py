@@ -1,0 +1,299 @@
+"""engine room: the cold handle around the compiled market data path: makes it, fills it, asks it.
+
+One feed decodes the streams of some instruments into one market ring. It owns the batch that
+frames are copied into, the sync state and the frames held back; books, trade sums and tops lie in
+shared memory that its caller hands in. Called by: one thread, the ring's producer.
+
+    data     | frames of the batch, end to end                    | patch: one rewritten frame |
+             0                                          DATA_BYTES_MAX      + FRAME_BYTES_MAX
+    index    (frames_max, 2) int64: place behind the frame, when its bytes were read
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import numpy as np
+
+from engine import codec_layout as layout
+from engine.book import LEVELS_LIMIT
+from engine.booksync import restart, want
+from engine.codec import name_hash
+from engine.codec_batch import announce, announce_silent, decode, go_on, take_snapshot
+from engine.codec_exact import canonical, canonical_snapshot
+from engine.codec_layout import DONE, ODD
+from engine.codec_scan import Bytes
+from engine.instruments import Instrument
+from engine.records import ROW_WORDS, BookState, Kind, tag
+from shm.ring import Producer
+from shm.segment import Words
+from shm.stats import Stats
+
+DATA_BYTES_MAX = 4 << 20
+FRAME_BYTES_MAX = 1 << 20
+FRAMES_MAX = 16_384
+HELD_RECORDS_MAX = 16_384  # an instrument's depth held back while its snapshot is on the way
+STAGED_RECORDS_MAX = FRAME_BYTES_MAX // 40 + 2  # a level takes 10 bytes or more, four a record
+REJECTED_MAX = 16  # rejected frames kept for inspection
+REJECTED_BYTES_MAX = 4_096  # of each
+_KINDS = {"bookTicker": Kind.QUOTE, "trade": Kind.TRADE, "depth": Kind.DEPTH}
+_SHUTDOWN = b'"serverShutdown"'
+
+
+class FeedMemory(NamedTuple):
+    """Shared memory that a feed writes."""
+
+    books: Words  # (slots, book words)
+    sums: Words  # (slots, SUMS_WORDS)
+    tops: Words  # (instruments, TOPS_WORDS)
+
+
+class FeedPlan(NamedTuple):
+    """What a feed decodes."""
+
+    instruments: tuple[Instrument, ...]  # by slot
+    streams: tuple[str, ...]  # as in settings: bookTicker, trade, depth@100ms
+    source: int  # number of the ingest worker, in every tag
+    levels_max: int  # of each book, a side
+    silence_ns_max: int
+
+
+def stream_names(plan: FeedPlan) -> list[tuple[str, int]]:
+    """Answers every stream's name on the wire and its slot, slot by slot."""
+    return [
+        (f"{instrument.symbol.lower()}@{stream}", slot)
+        for slot, instrument in enumerate(plan.instruments)
+        for stream in plan.streams
+    ]
+
+
+def kind_of_stream(name: str) -> Kind:
+    """Answers what records a stream gives; raises ValueError for one we cannot read."""
+    kind = _KINDS.get(name.partition("@")[2].partition("@")[0])
+    if kind is None:
+        known = ", ".join(_KINDS)
+        raise ValueError(f"market.streams must be one of {known}: stream={name}")
+    return kind
+
+
+class Feed:
+    """Frames in, records out. `data`, `index`, `end` and `count` are the open batch."""
+
+    def __init__(
+        self, plan: FeedPlan, memory: FeedMemory, producer: Producer, stats: Stats
+    ) -> None:
+        self.plan, self.producer = plan, producer
+        self.names = [name for name, _ in stream_names(plan)]
+        slots = len(plan.instruments)
+        self._data = np.zeros(DATA_BYTES_MAX + FRAME_BYTES_MAX, np.uint8)
+        self._index = np.zeros((FRAMES_MAX, layout.INDEX_WORDS), np.int64)
+        self.sync = np.zeros((slots, layout.SYNC_WORDS), np.int64)
+        self._held = np.zeros((slots, HELD_RECORDS_MAX, ROW_WORDS), np.int64)
+        self._staged = np.zeros((STAGED_RECORDS_MAX, ROW_WORDS), np.int64)
+        self._memory = memory
+        self._streams = np.zeros((len(self.names), layout.STREAM_WORDS), np.int64)
+        self._table = np.full(layout.TABLE_SLOTS, -1, np.int64)
+        self._text = np.zeros(0, np.uint8)
+        self._counters = [stats.counter("ingest_frames_total", stream=n) for n in self.names]
+        self._records = stats.counter("ingest_records_total")
+        self._rejects = stats.counter("ingest_rejected_frames_total")
+        self.snapshots = stats.counter("ingest_frames_total", stream="REST depth snapshot")
+        self.path = np.zeros(layout.PATH_WORDS, np.int64)
+        self._fill_streams()
+        self._fill_sync(stats)
+        self._fill_path()
+        self.data, self.index = self._data.data, self._index.reshape(-1).data
+        self._words = self.path.data
+        self.end = self.count = 0
+        self.rejected: deque[bytes] = deque(maxlen=REJECTED_MAX)
+        self.is_shutdown_told = False
+
+    def _fill_streams(self) -> None:
+        text = b""
+        for number, (name, slot) in enumerate(stream_names(self.plan)):
+            instrument = self.plan.instruments[slot]
+            kind = kind_of_stream(name)
+            start = len(text)
+            text += name.encode() + instrument.symbol.encode()
+            self._streams[number, : layout.STREAM_INSTRUMENT + 1] = (
+                kind, slot, tag(kind, 0, instrument.index, self.plan.source),
+                self._counters[number].index, start, len(name), start + len(name),
+                len(instrument.symbol), instrument.price_decimals, instrument.tick_units,
+                instrument.quantity_decimals, instrument.lot_units, instrument.index,
+            )  # fmt: skip
+            place = name_hash(name)
+            while self._table[place] >= 0:
+                place = (place + 1) % layout.TABLE_SLOTS
+            self._table[place] = number
+        self._text = np.frombuffer(text, np.uint8).copy()
+
+    def _fill_sync(self, stats: Stats) -> None:
+        for slot, instrument in enumerate(self.plan.instruments):
+            gaps = stats.counter("ingest_gaps_total", symbol=instrument.symbol)
+            self.sync[slot, layout.SYNC_GAPS_COUNTER] = gaps.index
+            self.sync[slot, layout.SYNC_INSTRUMENT] = instrument.index
+            self._memory.books[slot, LEVELS_LIMIT] = self.plan.levels_max
+
+    def _fill_path(self) -> None:
+        m, words = self._memory, self._records.words
+        arrays: dict[int, Words | Bytes] = {
+            layout.CONTROL_AT: self.producer.control, layout.ROWS_AT: self.producer.rows,
+            layout.DATA_AT: self._data, layout.INDEX_AT: self._index,
+            layout.STREAMS_AT: self._streams, layout.TEXT_AT: self._text,
+            layout.TABLE_AT: self._table, layout.SYNC_AT: self.sync, layout.HELD_AT: self._held,
+            layout.STAGED_AT: self._staged, layout.BOOKS_AT: m.books, layout.SUMS_AT: m.sums,
+            layout.TOPS_AT: m.tops, layout.STATS_AT: words,
+        }  # fmt: skip
+        for word, array in arrays.items():
+            assert array.flags.c_contiguous, "compiled code walks the array by its address"
+            self.path[word] = array.ctypes.data
+        sizes = {
+            layout.DATA_BYTES: len(self._data), layout.FRAMES_MAX: FRAMES_MAX,
+            layout.STREAMS: len(self._streams), layout.TEXT_BYTES: len(self._text),
+            layout.SLOTS: len(self.sync), layout.HELD_MAX: HELD_RECORDS_MAX,
+            layout.STAGED_MAX: STAGED_RECORDS_MAX, layout.BOOK_LENGTH: m.books.shape[1],
+            layout.STATS_WORDS: len(words), layout.RECORDS_COUNTER: self._records.index,
+            layout.SOURCE: self.plan.source, layout.SILENCE_NS_MAX: self.plan.silence_ns_max,
+        }  # fmt: skip
+        for word, size in sizes.items():
+            self.path[word] = size
+
+    def start(self, now_ns: int) -> int:
+        """Empties the books and tells STALE_START; answers DONE or FULL."""
+        restart(self.path)
+        return self.announce(BookState.STALE_START, now_ns)
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Says whether one more frame fits into the batch, after moving it together if need be."""
+        if self.count < FRAMES_MAX and self.end + size_bytes <= DATA_BYTES_MAX:
+            return True
+        self._move_together()
+        return self.count < FRAMES_MAX and self.end + size_bytes <= DATA_BYTES_MAX
+
+    def append(self, payload: bytes | memoryview, read_ns: int) -> bool:
+        """Copies a frame into the batch; False when it has no room."""
+        if not self.has_room(len(payload)):
+            return False
+        end = self.end + len(payload)
+        self.data[self.end : end] = payload
+        self.index[2 * self.count] = end
+        self.index[2 * self.count + 1] = read_ns
+        self.end, self.count = end, self.count + 1
+        return True
+
+    def _move_together(self) -> None:
+        """Moves the frames that wait to the front, so that room appears behind them."""
+        taken = self._words[layout.NEXT]
+        if taken == 0:
+            return
+        start = self.index[2 * (taken - 1)]
+        self._data[: self.end - start] = self._data[start : self.end].copy()
+        self._index[: self.count - taken] = self._index[taken : self.count]
+        self._index[: self.count - taken, 0] -= start
+        self.end, self.count = self.end - start, self.count - taken
+        self._words[layout.NEXT] = 0
+
+    def decode(self, now_ns: int) -> int:
+        """Takes the batch, in one compiled call when every frame is as the venue writes it.
+
+        Returns:
+            DONE, the batch is empty; FULL, the rest of it waits for room in the ring.
+        """
+        words = self._words
+        words[layout.NOW_NS], words[layout.COUNT] = now_ns, self.count
+        status = decode(self.path)
+        while status == ODD:
+            self._rewrite()
+            status = decode(self.path)
+        if status == DONE:
+            words[layout.NEXT] = self.end = self.count = 0
+        return status
+
+    def _rewrite(self) -> None:
+        """Gives the odd frame at NEXT a second try in canonical form, or rejects it."""
+        words = self._words
+        number = words[layout.NEXT]
+        start = self.index[2 * number - 2] if number else 0
+        frame = bytes(self.data[start : self.index[2 * number]])
+        again = canonical(frame) if words[layout.PATCH_END] == 0 else None
+        if again is None or not self._patch(again):
+            words[layout.PATCH_END] = 0
+            words[layout.NEXT] = number + 1
+            self._reject(frame)
+
+    def _patch(self, frame: bytes) -> bool:
+        if len(frame) > FRAME_BYTES_MAX:
+            return False
+        self.data[DATA_BYTES_MAX : DATA_BYTES_MAX + len(frame)] = frame
+        self._words[layout.PATCH_START] = DATA_BYTES_MAX
+        self._words[layout.PATCH_END] = DATA_BYTES_MAX + len(frame)
+        return True
+
+    def _reject(self, frame: bytes) -> None:
+        if _SHUTDOWN in frame[:REJECTED_BYTES_MAX]:
+            self.is_shutdown_told = True
+            return
+        self._rejects.add()
+        self.rejected.append(frame[:REJECTED_BYTES_MAX])
+
+    def take_snapshot(self, slot: int, body: bytes, read_ns: int, now_ns: int) -> int:
+        """Takes a REST depth snapshot of one instrument.
+
+        Returns:
+            DONE; FULL: come again with the same body; REFETCH: too old; ODD: not readable.
+        """
+        self._words[layout.NOW_NS] = now_ns
+        status = self._try_snapshot(slot, body, read_ns)
+        if status == ODD:
+            again = canonical_snapshot(body)
+            status = ODD if again is None else self._try_snapshot(slot, again, read_ns)
+        if status == DONE:
+            self.snapshots.add()
+        return status
+
+    def _try_snapshot(self, slot: int, body: bytes, read_ns: int) -> int:
+        if not self._patch(body):
+            return ODD
+        return take_snapshot(self.path, self.depth_stream(slot), read_ns)
+
+    def depth_stream(self, slot: int) -> int:
+        """Answers the number of an instrument's depth stream, -1 when it has none."""
+        found = (self._streams[:, 0] == Kind.DEPTH) & (self._streams[:, 1] == slot)
+        return int(np.argmax(found)) if found.any() else -1
+
+    def go_on(self, slot: int, now_ns: int) -> int:
+        """Goes on with an installed snapshot: DONE, FULL, or BROKEN when another is wanted."""
+        self._words[layout.NOW_NS] = now_ns
+        return go_on(self.path, slot)
+
+    def announce(self, state: BookState, now_ns: int) -> int:
+        """Tells a state of every instrument that is in another; answers DONE or FULL."""
+        self._words[layout.NOW_NS] = now_ns
+        return announce(self.path, int(state))
+
+    def announce_silent(self, now_ns: int) -> int:
+        """Tells which books became silent; answers DONE or FULL."""
+        self._words[layout.NOW_NS] = now_ns
+        return announce_silent(self.path)
+
+    def want_all(self) -> None:
+        """Asks for a snapshot of every instrument."""
+        for slot in range(len(self.sync)):
+            want(self.path, slot)
+
+    def wanted(self) -> list[int]:
+        """Answers the slots whose snapshot is needed; cheap while there is none."""
+        if self._words[layout.WANTED] == 0:
+            return []
+        slots = np.flatnonzero(self.sync[:, layout.SYNC_WANT]).tolist()
+        self._words[layout.WANTED] = int(bool(slots))
+        return slots
+
+    def installing(self) -> list[int]:
+        """Answers the slots whose snapshot is written but not yet the frames held behind it."""
+        return np.flatnonzero(self.sync[:, layout.SYNC_INSTALLED]).tolist()
+
+    def state(self, slot: int) -> BookState:
+        """Answers the state of one book."""
+        return BookState(int(self.sync[slot, layout.SYNC_STATE]))
