@@ -1,0 +1,212 @@
+"""Bench: the built-in exchange with a market like a metronome, which times orders on the wire.
+
+Same protocol, matching and order API as the real one; only the order flow is replaced: at a fixed
+pace the best ask moves to a price that no other quote of the last CYCLE quotes had. An order that
+buys at that price says by it which quote caused it, so quotes and orders pair up without trust in
+either engine. Written and read times are taken next to the socket calls.
+
+Run as a process: python -m bench.support.metronome FOLDER QUOTES GAP_US CORE
+It writes FOLDER/port, waits for a client on the stream and one on the order API, plays, and leaves
+FOLDER/round_trips.npy: ns for each quote, 0 where no order came.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import uvloop
+from picows import WSListener, WSUpgradeRequest, WSUpgradeResponseWithListener
+
+from config.settings import ExchangeSettings, MarketSettings
+from engine.matching import BUY, SELL, BookOrder, MatchEvent, MatchingBook
+from workers.exchange import synthetic_market
+from workers.exchange.exchange import Exchange, Market
+from workers.exchange.keys import read_pair
+from workers.exchange.limits import Limits
+from workers.exchange.server import ORDER_PATH, ExchangeServer
+from workers.exchange.session import OrderSession
+
+SYMBOL = "BTCUSDT"
+STREAM = "btcusdt@bookTicker"
+CYCLE = 4_096  # quotes until an ask price returns
+BASE_TICKS = 6_000_000
+BID_LOTS, ASK_LOTS = 7_286_700, 906_400
+WARM_QUOTES = 2_000  # before the measured ones; both engines load caches and connections
+LAST_ORDER_S = 0.5
+KEY_FILE = "exchange-key"
+
+
+class MetronomeFlow:
+    """An order flow that only ever moves the best ask."""
+
+    def __init__(self, book: Any, probe: Probe) -> None:
+        self._book, self._probe = book, probe
+        self._ids = 0
+        self._ask: BookOrder | None = None
+        self._rest(BUY, BASE_TICKS - 10, BID_LOTS)
+
+    def _rest(self, side: int, price_ticks: int, lots: int) -> BookOrder:
+        self._ids += 1
+        order = BookOrder(self._ids, 0, side, price_ticks, lots)
+        self._book.rest(order)
+        return order
+
+    def step(self) -> list[MatchEvent]:
+        """Moves the ask to the next price of the cycle."""
+        if not self._probe.is_running:
+            return []
+        number = self._probe.next_quote()
+        if self._ask is not None:
+            self._book.cancel(self._ask)
+        self._ask = self._rest(SELL, BASE_TICKS + number % CYCLE, ASK_LOTS)
+        return []
+
+
+class Pace:
+    """Arrivals at a fixed gap."""
+
+    def __init__(self, gap_ns: int) -> None:
+        self._gap_ns = gap_ns
+
+    def gap_ns(self) -> int:
+        """Answers the gap."""
+        return self._gap_ns
+
+
+class Probe:
+    """Times of quotes written and orders read."""
+
+    def __init__(self, quotes: int) -> None:
+        self._written_ns = np.zeros(quotes + WARM_QUOTES, np.int64)
+        self.round_trips_ns = np.zeros(quotes + WARM_QUOTES, np.int64)
+        self.sent = 0
+        self.is_running = False
+
+    def next_quote(self) -> int:
+        """Answers the number of the quote that is written next."""
+        number = self.sent
+        if number < len(self._written_ns):
+            self.sent += 1
+            self._written_ns[number] = time.perf_counter_ns()
+        else:
+            self.is_running = False
+        return number
+
+    def read(self, data: bytes) -> None:
+        """Takes the time of an order frame."""
+        now_ns = time.perf_counter_ns()
+        at = data.find(b'"price":"')
+        if at < 0 or b"order.place" not in data:
+            return
+        text = data[at + 9 : data.index(b'"', at + 9)]
+        ticks = round(float(text) * 100) - BASE_TICKS
+        last = self.sent - 1
+        number = last - (last - ticks) % CYCLE
+        if 0 <= number and self.round_trips_ns[number] == 0:
+            self.round_trips_ns[number] = now_ns - self._written_ns[number]
+
+
+class ProbedSession(OrderSession):
+    """An order API connection whose requests are timed before anything else."""
+
+    probe: Probe
+
+    def on_message(self, data: bytes) -> None:
+        """Times and answers one request."""
+        self.probe.read(data)
+        super().on_message(data)
+
+
+class HotMarket(synthetic_market.SyntheticMarket):
+    """The synthetic market, stepped in every turn of the loop instead of by a timer."""
+
+    def _wake(self) -> None:
+        now_ns = self._exchange.clock()
+        for symbol in self._symbols.values():
+            if now_ns >= min(symbol.next_ns, symbol._fast_ns):  # noqa: SLF001 - the same class's idea
+                symbol.advance(now_ns)
+                self._exchange.flush()
+        self._soon = asyncio.get_running_loop().call_soon(self._wake)
+
+    async def close(self) -> None:
+        """Stops the flow."""
+        self._soon.cancel()
+
+
+class MetronomeServer(ExchangeServer):
+    """The built-in exchange with the metronome for a market and probes at its order API."""
+
+    def __init__(self, probe: Probe, gap_ns: int, folder: Path) -> None:
+        pair = read_pair(folder / KEY_FILE)
+        balances = {"USDT": "1000000000000", "BTC": "1000000"}
+        super().__init__(
+            ExchangeSettings(balances=balances),
+            MarketSettings(symbols=(SYMBOL,)),
+            keys={pair.api_key: pair.credential()},
+            limits=Limits(
+                weight_per_minute=1 << 40, orders_per_10_s=1 << 40, orders_per_day=1 << 40
+            ),
+        )
+        self._probe, self._gap_ns = probe, gap_ns
+        self.sessions = 0
+
+    async def _make_market(self, exchange: Exchange) -> Market:
+        market = HotMarket(exchange, self._settings, self._market_settings)
+        symbol = market._symbols[SYMBOL]  # noqa: SLF001 - the one replaced part
+        symbol.book = MatchingBook(synthetic_market.OPENING_UPDATE_ID)
+        symbol.listing.book = symbol.book
+        symbol._flow = MetronomeFlow(symbol.book, self._probe)  # type: ignore[assignment]
+        symbol._arrivals = Pace(self._gap_ns)  # type: ignore[assignment]
+        return market
+
+    def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
+        path, _, query = request.path.decode("latin-1").partition("?")
+        if "upgrade" in request.headers and path.rstrip("/") == ORDER_PATH:
+            assert self._exchange is not None, "requests come after open"
+            session = ProbedSession(self._exchange, query)
+            session.probe = self._probe
+            self.sessions += 1
+            return self._connect(session)
+        return super()._route(request)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Says whether an engine listens and can order."""
+        assert self._exchange is not None, "asked after open"
+        return self.sessions > 0 and STREAM in self._exchange.hub.wanted()
+
+
+async def play(folder: Path, quotes: int, gap_us: int) -> None:
+    """Serves until the last quote has been written and its order had time to come."""
+    probe = Probe(quotes)
+    server = MetronomeServer(probe, gap_us * 1_000, folder)
+    port = await server.open()
+    fresh = folder / "port.new"
+    fresh.write_text(str(port))
+    fresh.rename(folder / "port")
+    while not (server.is_wanted and (folder / "go").exists()):
+        await asyncio.sleep(0.05)
+    probe.is_running = True
+    while probe.is_running:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(LAST_ORDER_S)
+    np.save(folder / "round_trips.npy", probe.round_trips_ns[WARM_QUOTES:])
+    await server.close()
+
+
+def main() -> None:
+    """Plays; see the module."""
+    folder, quotes, gap_us, core = Path(sys.argv[1]), *(int(word) for word in sys.argv[2:5])
+    if core >= 0:
+        os.sched_setaffinity(0, {core})
+    uvloop.run(play(folder, quotes, gap_us))
+
+
+if __name__ == "__main__":
+    main()
