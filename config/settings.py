@@ -25,6 +25,7 @@ class EngineSettings(Section, frozen=True, kw_only=True):
 
     name: str = "demo"  # names segments and the control socket; [a-z0-9-], at most 24
     data_dir: str = "var/demo"  # journal, database, logs, control socket; made with mode 0700
+    strategy_dir: str = ""  # folder of your own strategy modules, put first on the import path
     heartbeat_ms_max: int = 2_000  # a worker silent for longer is killed and restarted
     ready_s_max: float = 60.0  # a worker not READY by then is a failed start
     drain_s_max: float = 10.0  # one stop phase may take this long before it is forced
