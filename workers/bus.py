@@ -30,6 +30,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from config.settings import Settings
+from engine.risk import DenialCode
 from workers.agent import Phase, SegmentPlan
 from workers.context import AgentContext
 from workers.journal import (
@@ -313,4 +314,4 @@ class BusAgent:
 
 def denial_names() -> dict[int, str]:
     """Answers the names of risk's denial codes."""
-    return {}
+    return {int(code): code.name for code in DenialCode}
