@@ -32,6 +32,8 @@ _DATA_MARK = b'"data":'
 class CaptureError(ValueError):
     """A recording that is not what it must be; the message names file, line and rule."""
 
+    is_configuration = True  # a worker that meets it is not started again
+
 
 class Payload(msgspec.Struct):
     """What the exchange needs from a frame's data; other fields stay in the bytes."""
@@ -101,8 +103,7 @@ def scan(paths: Iterable[str | Path]) -> Scan:
     """Reads recordings through and checks every line.
 
     Raises:
-        OSError: a file cannot be opened.
-        CaptureError: a file is empty or garbled; the message says where.
+        CaptureError: a file cannot be read, is empty or garbled; the message says where.
     """
     result = Scan()
     for path in paths:
@@ -114,8 +115,7 @@ def capture_symbols(paths: Iterable[str | Path]) -> tuple[str, ...]:
     """Names the symbols of recordings, in the order of their appearance.
 
     Raises:
-        OSError: a file cannot be opened.
-        CaptureError: a file is empty or garbled; the message says where.
+        CaptureError: a file cannot be read, is empty or garbled; the message says where.
     """
     return tuple(scan(paths).symbols)
 
@@ -124,8 +124,7 @@ def capture_streams(paths: Iterable[str | Path]) -> tuple[str, ...]:
     """Names the streams of recordings, in the order of their appearance.
 
     Raises:
-        OSError: a file cannot be opened.
-        CaptureError: a file is empty or garbled; the message says where.
+        CaptureError: a file cannot be read, is empty or garbled; the message says where.
     """
     return tuple(scan(paths).streams)
 
@@ -134,8 +133,7 @@ def read_lines(paths: Iterable[str | Path]) -> Iterator[Line]:
     """Yields the lines of recordings, merged by time; equal times keep the order of the files.
 
     Raises:
-        OSError: a file cannot be opened.
-        CaptureError: a line is garbled, or a file's time goes back.
+        CaptureError: a file cannot be read, a line is garbled, or a file's time goes back.
     """
     return heapq.merge(*(_read_file(Path(path)) for path in paths), key=lambda line: line.time_ns)
 
@@ -225,10 +223,18 @@ def _time_ns(stamp: int) -> int:
     return stamp * (1_000 if stamp >= _US_FROM else 1_000_000)
 
 
+def _is_gzip(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == GZIP_MAGIC
+    except OSError as error:
+        reason = (error.strerror or "unknown").lower()
+        raise CaptureError(f"a recording must be readable: file={path}: {reason}") from None
+
+
 def _raw_lines(path: Path) -> Iterator[bytes]:
     """Yields the lines of a gzip or plain file without their ends, empty ones left out."""
-    with path.open("rb") as plain:
-        is_gzip = plain.read(2) == GZIP_MAGIC
+    is_gzip = _is_gzip(path)
     with gzip.open(path, "rb") if is_gzip else path.open("rb") as file:
         number = 0
         while True:

@@ -18,6 +18,7 @@ from workers.exchange.reports import Report, time_of
 from workers.exchange.streams import StreamHub
 from workers.exchange.trading import Listing, Trading
 
+NS_PER_ID = 10_000  # ids start at the time in 10 us, faster than they can be used up
 SUBSCRIPTIONS_MAX = 1_000  # of user data, on one connection
 
 
@@ -34,6 +35,10 @@ class Market(Protocol):
 
     def depth(self, symbol: str, limit: int) -> bytes:
         """Answers the JSON body of a depth snapshot."""
+
+    @property
+    def is_started(self) -> bool:
+        """Says whether the market moves."""
 
     @property
     def is_finished(self) -> bool:
@@ -70,7 +75,8 @@ class Exchange:
         self.hub = StreamHub(clock, limits)
         self.weights = WeightCounter(limits)
         fees = (settings.maker_fee_bps, settings.taker_fee_bps)
-        self.trading = Trading(fees, settings.balances, limits)
+        self.first_id = clock() // NS_PER_ID
+        self.trading = Trading(fees, settings.balances, limits, self.first_id)
         self.events_n = 0
         self.released = asyncio.Event()  # set when a paused connection takes data again, or ends
         self._market: Market | None = None
@@ -86,7 +92,8 @@ class Exchange:
     def open_market(self, market: Market) -> None:
         """Lists the market's symbols for trading."""
         self._market = market
-        self.trading.listings.update(market.listings)
+        for listing in market.listings.values():
+            self.trading.list(listing)
 
     def subscribe(self, account: Account, subscriber: Subscriber, subscription_id: int) -> None:
         """Sends an account's events to a connection from now on."""

@@ -32,6 +32,12 @@ _KNOWN = {
 _DEFAULT = ("0.01", "0.001", "100")
 
 
+class ListingError(ValueError):
+    """A symbol that the exchange cannot list."""
+
+    is_configuration = True  # a worker that meets it is not started again
+
+
 @dataclass(frozen=True, slots=True)
 class Instrument:
     """One listed symbol. Sizes end in `_units` (10**-8 of an asset), `_ticks` or `_lots`."""
@@ -67,12 +73,12 @@ def split_symbol(symbol: str) -> tuple[str, str]:
     """Splits a symbol into base and quote asset.
 
     Raises:
-        ValueError: the symbol ends in no quote asset that the exchange knows.
+        ListingError: the symbol ends in no quote asset that the exchange knows.
     """
     for quote in QUOTE_ASSETS:
         if symbol.endswith(quote) and len(symbol) > len(quote):
             return symbol[: -len(quote)], quote
-    raise ValueError(
+    raise ListingError(
         f"a symbol must end in a known quote asset: symbol={symbol} known={','.join(QUOTE_ASSETS)}"
     )
 
@@ -81,12 +87,12 @@ def make_instrument(symbol: str, tick_units: int, lot_units: int) -> Instrument:
     """Makes an instrument on a given grid with the exchange's usual filters.
 
     Raises:
-        ValueError: the symbol cannot be split, or tick times lot is finer than 10**-8.
+        ListingError: the symbol cannot be split, or tick times lot is finer than 10**-8.
     """
     base, quote = split_symbol(symbol)
     value_units, rest = divmod(tick_units * lot_units, UNITS_PER_ONE)
     if rest or not value_units:
-        raise ValueError(
+        raise ListingError(
             f"tick times lot must be a multiple of 0.00000001: symbol={symbol} "
             f"tick={text_from_units(tick_units)} lot={text_from_units(lot_units)}"
         )

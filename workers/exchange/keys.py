@@ -17,6 +17,7 @@ import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +44,7 @@ def sign_ed25519(private_key: Ed25519PrivateKey, text: str) -> str:
     return base64.b64encode(private_key.sign(text.encode())).decode()
 
 
+@lru_cache(maxsize=8)
 def load_private_key(pem: str) -> Ed25519PrivateKey:
     """Reads an unencrypted Ed25519 private key.
 

@@ -136,7 +136,12 @@ class Playback:
         self._ready = asyncio.Event()
         self._countdown: asyncio.TimerHandle | None = None
         self._task: asyncio.Task[None] | None = None
-        self._is_played = False
+        self._is_started = self._is_played = False
+
+    @property
+    def is_started(self) -> bool:
+        """Says whether the first frame has left."""
+        return self._is_started
 
     @property
     def is_finished(self) -> bool:
@@ -212,6 +217,7 @@ class Playback:
                 self._exchange.released.clear()
                 await self._exchange.released.wait()
             self._send(line)
+            self._is_started = True
         self._exchange.flush()
 
     def _send(self, line: Line) -> None:

@@ -109,6 +109,11 @@ class ExchangeServer:
             connection.abort()
 
     @property
+    def started(self) -> bool:
+        """Says whether the market moves; a recording waits for its listeners first."""
+        return self._exchange is not None and self._exchange.market.is_started
+
+    @property
     def finished(self) -> bool:
         """Says whether a recording has been played to its end."""
         return self._exchange is not None and self._exchange.market.is_finished

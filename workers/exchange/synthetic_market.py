@@ -25,7 +25,6 @@ EVENTS_PER_WAKE_MAX = 256  # of one symbol, so that clients are served in betwee
 LAG_NS_MAX = 1_000_000_000  # a longer standstill is skipped instead of made up for
 SIZE_VALUE = 1_500  # median value of a limit order in quote units
 SYMBOL_SEED_STEP = 7_919  # a prime, so that neighbouring seeds share no symbol's stream
-OPENING_UPDATE_ID = 1_000_000
 
 
 class SlowDepth:
@@ -41,7 +40,7 @@ class SymbolMarket:
     """One symbol: its book, its flow and its streams."""
 
     def __init__(self, exchange: Exchange, instrument: Instrument, seed: int, rate: float) -> None:
-        self.book = MatchingBook(OPENING_UPDATE_ID)
+        self.book = MatchingBook(exchange.first_id)
         self.listing = Listing(instrument, self.book)
         self.writer = FrameWriter(instrument)
         mid_ticks = opening_ticks(instrument)
@@ -151,6 +150,11 @@ class SyntheticMarket:
         self._timer: asyncio.TimerHandle | None = None
         exchange.trading.print_trade = self._on_trade
         exchange.trading.moved = self._on_moved
+
+    @property
+    def is_started(self) -> bool:
+        """A synthetic market moves from the start."""
+        return self._timer is not None
 
     @property
     def is_finished(self) -> bool:

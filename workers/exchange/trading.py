@@ -72,10 +72,15 @@ class Trading:
         fees_bps: maker and taker commission in basis points of what is received.
         balances: what every account opens with.
         limits: order counts.
+        first_id: where ids of orders, trades and reports begin, so that no run repeats another's.
     """
 
     def __init__(
-        self, fees_bps: tuple[float, float], balances: Mapping[str, str], limits: Limits
+        self,
+        fees_bps: tuple[float, float],
+        balances: Mapping[str, str],
+        limits: Limits,
+        first_id: int = 0,
     ) -> None:
         self.listings: dict[str, Listing] = {}
         self.accounts: dict[str, Account] = {}
@@ -88,9 +93,13 @@ class Trading:
         self._balances = dict(balances)
         self._limits = limits
         self._owners: dict[int, Account] = {}
-        self._order_id = 0
-        self._execution_id = 0
+        self._order_id = self._execution_id = self._first_id = first_id
         self._prevented_id = -1
+
+    def list(self, listing: Listing) -> None:
+        """Opens a symbol for trading."""
+        listing.trade_id = self._first_id
+        self.listings[listing.instrument.symbol] = listing
 
     def account(self, api_key: str) -> Account:
         """Answers the account of a key, opening it with the configured balances."""
