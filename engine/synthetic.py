@@ -53,7 +53,7 @@ class FlowProfile(NamedTuple):
     size_lots: float  # median size of a limit order
     orders_target: int = 3_000  # resting orders that the book settles at
     caused_share: float = 0.6  # events caused by earlier events
-    decay_per_s: float = 40.0  # how fast a cause fades
+    decay_ratio: float = 5.0  # how fast a cause fades, in multiples of the mean rate
     taker_share: float = 0.12
     cancel_share: float = 0.44  # when the book holds its target
     repeat_share: float = 0.65  # takers that repeat the last taker's side
@@ -89,8 +89,8 @@ class Arrivals:
         assert profile.rate_per_s > 0
         self._draws = draws
         self._base_per_s = profile.rate_per_s * (1 - profile.caused_share)
-        self._jump_per_s = profile.caused_share * profile.decay_per_s
-        self._decay_per_s = profile.decay_per_s
+        self._decay_per_s = profile.decay_ratio * profile.rate_per_s
+        self._jump_per_s = profile.caused_share * self._decay_per_s
         self._excess_per_s = self._base_per_s
 
     def gap_ns(self) -> int:
