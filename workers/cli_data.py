@@ -97,7 +97,10 @@ def bench(
     if not name or len(matches) != 1:
         listed = ", ".join(known) or f"none: folder {BENCH} is not part of an installed wheel"
         raise ValueError(f"a benchmark must be one of the known: given={name!r} known={listed}")
-    os.execv(sys.executable, [sys.executable, str(matches[0]), *context.args])
+    paths = [str(BENCH.parent), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    words = [sys.executable, "-m", f"bench.{matches[0].stem}", *context.args]
+    os.execve(sys.executable, words, environment)  # noqa: S606 - our own script, no shell
 
 
 def register(app: typer.Typer) -> None:

@@ -161,12 +161,16 @@ class EngineRun:
             supervisor.memory.log_levels().set(str(request["worker"]), str(request["level"]))
             return {"worker": request["worker"], "level": request["level"]}
 
+        def stop(_: dict[str, Any]) -> dict[str, Any]:
+            supervisor.ask_stop()
+            return {"stopping": True}
+
         return {
             "status": lambda _: status(supervisor.memory),
             "halt": halt,
             "resume": resume,
             "log-level": log_level,
-            "stop": lambda _: supervisor.ask_stop() or {"stopping": True},
+            "stop": stop,
         }
 
 

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 import traceback
+from collections.abc import Sequence
 
 import uvloop
 
@@ -27,6 +28,7 @@ from config.settings import WorkerSettings
 from engine.control import EXIT_REQUEST, PHASE
 from shm import park
 from shm.jit import now_ns, yield_cpu
+from shm.ring import Consumer
 from workers import board as boards
 from workers import pinning
 from workers.agent import Agent, LoopAgent, Phase
@@ -163,7 +165,7 @@ class LoopRunner:
             self._work_ns = now
         return now - self._work_ns < HOT_NS
 
-    async def run(self, agents: list[LoopAgent]) -> None:
+    async def run(self, agents: Sequence[LoopAgent]) -> None:
         """Opens the agents in order, declares READY, steps until the end, closes in reverse."""
         self._loop = asyncio.get_running_loop()
         self._done = self._loop.create_future()
@@ -252,7 +254,7 @@ def _live(
             agent.on_close()
 
 
-def _consumers(memory: Memory, worker: WorkerSettings) -> list[park.Consumer]:
+def _consumers(memory: Memory, worker: WorkerSettings) -> list[Consumer]:
     """Answers every ring end of a worker's agents, for parking on."""
     return [
         memory.consumer(plan.name, agent)

@@ -166,6 +166,7 @@ class Supervisor:
 
     def _await_phase(self, phase: Phase) -> None:
         deadline = time.monotonic() + self.run.settings.engine.drain_s_max
+        late = [""]
         while time.monotonic() < deadline:
             self.turn()
             late = [w.worker.name for w in self.workers if w.phase_done < phase]

@@ -34,6 +34,7 @@ from workers.exchange.session import OrderSession
 
 SYMBOL = "BTCUSDT"
 STREAM = "btcusdt@bookTicker"
+OPENING_UPDATE_ID = 1_000_000
 CYCLE = 4_096  # quotes until an ask price returns
 BASE_TICKS = 6_000_000
 BID_LOTS, ASK_LOTS = 7_286_700, 906_400
@@ -159,7 +160,7 @@ class MetronomeServer(ExchangeServer):
     async def _make_market(self, exchange: Exchange) -> Market:
         market = HotMarket(exchange, self._settings, self._market_settings)
         symbol = market._symbols[SYMBOL]  # noqa: SLF001 - the one replaced part
-        symbol.book = MatchingBook(synthetic_market.OPENING_UPDATE_ID)
+        symbol.book = MatchingBook(OPENING_UPDATE_ID)
         symbol.listing.book = symbol.book
         symbol._flow = MetronomeFlow(symbol.book, self._probe)  # type: ignore[assignment]
         symbol._arrivals = Pace(self._gap_ns)  # type: ignore[assignment]
