@@ -44,7 +44,7 @@ def test_text_is_read_exactly(text: str, units: int) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", ".", "1.", ".5", "1e3", "+1", "1,5", " 1", "1 ", "0x1", "1.2.3", "١.00000000", "nan"],
+    ["", ".", "1.", ".5", "1e3", "+1", "1,5", " 1", "1 ", "0x1", "1.2.3", "\u0661.00000000", "nan"],
 )
 def test_what_is_no_plain_decimal_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="a decimal must be digits"):
@@ -52,7 +52,7 @@ def test_what_is_no_plain_decimal_is_refused(text: str) -> None:
 
 
 def test_a_ninth_place_is_refused() -> None:
-    with pytest.raises(ValueError, match="at most 8 places: text='0.000000001'"):
+    with pytest.raises(ValueError, match="must have at most 8 places"):
         units_from_text("0.000000001")
 
 
@@ -62,7 +62,7 @@ def test_steps_survive_a_round_trip_through_text(steps: int, step_units: int) ->
 
 
 def test_a_value_between_two_steps_is_refused() -> None:
-    with pytest.raises(ValueError, match="must be on its grid: text='0.015' step=0.01"):
+    with pytest.raises(ValueError, match=r"must be on its grid: text='0\.015' step=0\.01$"):
         steps_from_text("0.015", 1_000_000)
 
 

@@ -80,10 +80,8 @@ def test_quantity_is_conserved_and_the_book_never_crosses(
     gone: dict[int, int] = {}
     for number, (side, price, lots, owner) in enumerate(arrivals):
         arriving = order(number, side, price, lots, owner)
-        terms = Terms(
-            data.draw(st.sampled_from(TimeInForce)),
-            prevention=data.draw(st.sampled_from(Prevention)),
-        )
+        time_in_force = data.draw(st.sampled_from(TimeInForce))
+        terms = Terms(time_in_force, prevention=data.draw(st.sampled_from(Prevention)))
         orders[number], placed[number] = arriving, lots
         execution = execute(book, arriving, terms)
         for event in execution.events:

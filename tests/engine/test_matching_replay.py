@@ -166,31 +166,11 @@ def test_a_depth_difference_that_is_in_the_snapshot_is_ignored() -> None:
 
 @given(
     st.lists(
-        st.one_of(
-            st.tuples(
-                st.just("take"),
-                st.sampled_from([BUY, SELL]),
-                st.integers(97, 104),
-                st.integers(1, 15),
-            ),
-            st.tuples(
-                st.just("rest"),
-                st.sampled_from([BUY, SELL]),
-                st.integers(97, 104),
-                st.integers(1, 15),
-            ),
-            st.tuples(
-                st.just("trade"),
-                st.sampled_from([BUY, SELL]),
-                st.integers(97, 104),
-                st.integers(1, 15),
-            ),
-            st.tuples(
-                st.just("depth"),
-                st.sampled_from([BUY, SELL]),
-                st.integers(97, 104),
-                st.integers(0, 15),
-            ),
+        st.tuples(
+            st.sampled_from(["take", "rest", "trade", "depth"]),
+            st.sampled_from([BUY, SELL]),
+            st.integers(97, 104),
+            st.integers(1, 15),
         ),
         max_size=40,
     )
@@ -210,7 +190,7 @@ def test_quantity_is_conserved_whatever_the_record_does(
         elif what == "trade":
             events = book.apply_trade(price, lots, side)
         else:
-            levels = [(price, lots)]
+            levels = [(price, lots - 1)]
             events = book.apply_depth(
                 book.update_id + 1, levels if side == BUY else [], levels if side == SELL else []
             )
