@@ -66,7 +66,9 @@ def _risk_of(settings: Settings, symbol: str) -> tuple[str, RiskSettings]:
 def _instrument_words(settings: Settings, instrument: Instrument) -> Words:
     path, risk = _risk_of(settings, instrument.symbol)
     words = np.zeros(LIMIT_WORDS, np.int64)
-    words[LIMIT_ORDER_LOTS] = _lots(f"{path}.order_quantity_max", risk.order_quantity_max, instrument)
+    words[LIMIT_ORDER_LOTS] = _lots(
+        f"{path}.order_quantity_max", risk.order_quantity_max, instrument
+    )
     words[LIMIT_POSITION_LOTS] = _lots(f"{path}.position_max", risk.position_max, instrument)
     value = Decimal(risk.order_value_max) / (instrument.tick * instrument.lot)
     words[LIMIT_ORDER_NOTIONAL] = _fit(

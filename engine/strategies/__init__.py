@@ -1,0 +1,1 @@
+"""engine room: the strategies that come with Tickring; real ones to run and to read."""
