@@ -61,15 +61,13 @@ def _plans(extra: tuple[SegmentPlan, ...]) -> tuple[SegmentPlan, ...]:
 
 
 def _create(run: Run) -> list[Segment]:
-    made = []
-    for plan in rings(run.settings):
-        made.append(
-            ring.create(
-                run.prefix + plan.name, run.generation, capacity=plan.capacity,
-                row_bytes=plan.row_bytes, kinds=(ring.GATING,) * len(plan.readers),
-                parkable=False,
-            )
-        )  # fmt: skip
+    made = [
+        ring.create(
+            run.prefix + plan.name, run.generation, capacity=plan.capacity,
+            row_bytes=plan.row_bytes, kinds=(ring.GATING,) * len(plan.readers), parkable=False,
+        )
+        for plan in rings(run.settings)
+    ]  # fmt: skip
     names = (*(worker.name for worker in workers(run.settings)), SUPERVISOR)
     plans = [
         *run.plans,
