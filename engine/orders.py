@@ -56,11 +56,12 @@ ORDER_WORDS = 32
     ORDER_ID, ORDER_STATE, ORDER_REQUEST, ORDER_REQUEST_KIND, ORDER_REQUEST_NUMBER,
     ORDER_INSTRUMENT, ORDER_TERMS, ORDER_TICKS, ORDER_LOTS, ORDER_CUMULATIVE, ORDER_VENUE_ID,
     ORDER_TRIGGER_NS, ORDER_TRIGGER, ORDER_SENT_NS, ORDER_REPORTED, ORDER_CANCEL_WANTED,
-    ORDER_QUERIES, ORDER_ABSENCES, ORDER_QUERY_NS, ORDER_ENDED_NS,
-) = range(20)  # fmt: skip
+    ORDER_QUERIES, ORDER_ABSENCES, ORDER_ENDED_NS,
+) = range(19)  # fmt: skip
 # ORDER_ID: client order id, 0 in a free row. ORDER_REPORTED: number of the last report settled
-# into it, counted from 1; 0 when its SENT report is not out yet. ORDER_QUERY_NS: when the venue is
-# to be asked about it, 0 never. ORDER_ABSENCES: answers that the venue does not know it.
+# into it, counted from 1; 0 when its SENT report is not out yet. ORDER_CANCEL_WANTED: 1 when it
+# is to be cancelled once there is a connection. ORDER_QUERIES: times the venue was asked about it
+# since it was last certain. ORDER_ABSENCES: answers in a row that the venue does not know it.
 
 
 class Request(IntEnum):
@@ -154,10 +155,12 @@ def _after_fill(row: Words, lots: int) -> int:
 @jit
 def _after_ack(row: Words) -> int:
     state = row[ORDER_STATE]
+    is_place = row[ORDER_REQUEST_KIND] == _PLACE
+    request = _ACKED if is_place else row[ORDER_REQUEST]  # a cancel may be under way already
     if state == _PENDING:
-        return _status(_working_state(row[ORDER_CUMULATIVE]), _ACKED, _ACK_REASON)
-    if state == _UNKNOWN and row[ORDER_REQUEST_KIND] == _PLACE:
-        return _status(_working_state(row[ORDER_CUMULATIVE]), _ACKED, _RESOLVED_REASON)
+        return _status(_working_state(row[ORDER_CUMULATIVE]), request, _ACK_REASON)
+    if state == _UNKNOWN and is_place:
+        return _status(_working_state(row[ORDER_CUMULATIVE]), request, _RESOLVED_REASON)
     if state == _REJECTED:
         return GHOST
     return QUIET
@@ -165,9 +168,9 @@ def _after_ack(row: Words) -> int:
 
 @jit
 def _after_reject(row: Words) -> int:
-    is_open_question = row[ORDER_STATE] in (_PENDING, _UNKNOWN)
-    if is_open_question and row[ORDER_REQUEST_KIND] == _PLACE and row[ORDER_CUMULATIVE] == 0:
-        return _status(_REJECTED, _REFUSED, _REJECT_REASON)
+    if row[ORDER_STATE] in (_PENDING, _UNKNOWN) and row[ORDER_CUMULATIVE] == 0:
+        is_place = row[ORDER_REQUEST_KIND] == _PLACE
+        return _status(_REJECTED, _REFUSED if is_place else row[ORDER_REQUEST], _REJECT_REASON)
     return QUIET
 
 

@@ -155,6 +155,16 @@ def insert(table: Words, lookup: Words, client_id: int) -> int:
 
 
 @jit
+def forget(table: Words, lookup: Words, client_id: int, row: int) -> None:
+    """Takes back an `insert` whose id was never stored in the row."""
+    table[ORDERS_AT + row * ORDER_WORDS + ORDER_ID] = client_id
+    _unindex(table, lookup, client_id)
+    table[ORDERS_AT + row * ORDER_WORDS + ORDER_ID] = 0
+    lookup[_FREE_AT + lookup[FREE_COUNT]] = row
+    lookup[FREE_COUNT] += 1
+
+
+@jit
 def live_count(lookup: Words) -> int:
     """Answers how many orders are not over."""
     return ORDERS_MAX - lookup[FREE_COUNT] - lookup[ENDED_COUNT]  # type: ignore[no-any-return]

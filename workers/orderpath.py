@@ -1,0 +1,316 @@
+"""workers room: the compiled path from an order record to the bytes of its request, and back.
+
+`take` reads one record of the ring `orders` in place, enters it into the order table and writes
+the request so that it ends where the reused send buffer ends; the caller hands it to the socket
+and then calls `sent`, which publishes the SENT report. The row is in the table before the bytes
+leave, so a successor after kill -9 finds every order that may have reached the venue and sends
+none twice. `apply` is the way of everything that the venue says: event to report to table.
+
+`begin` writes the STEP record of a batch before any of it is acted on, `end` gives it back.
+"""
+
+from __future__ import annotations
+
+from engine.ordercodec import (
+    NUMBERS,
+    REQUEST_BYTES_MAX,
+    REQUEST_NUMBER,
+    TIMESTAMP_MS,
+    write_cancel,
+    write_cancel_payload,
+    write_place,
+    write_place_payload,
+)
+from engine.orders import (
+    ORDER_CANCEL_WANTED,
+    ORDER_ID,
+    ORDER_INSTRUMENT,
+    ORDER_LOTS,
+    ORDER_REQUEST,
+    ORDER_REQUEST_KIND,
+    ORDER_REQUEST_NUMBER,
+    ORDER_SENT_NS,
+    ORDER_STATE,
+    ORDER_TERMS,
+    ORDER_TICKS,
+    ORDER_TRIGGER,
+    ORDER_TRIGGER_NS,
+    ORDER_WORDS,
+    Event,
+    Request,
+    is_terminal,
+    next_status,
+)
+from engine.ordertable import (
+    NEXT_REQUEST,
+    NOT_FOUND,
+    ORDERS_AT,
+    TAKEN,
+    find,
+    forget,
+    insert,
+)
+from engine.records import (
+    CLIENT_ID,
+    PRICE_TICKS,
+    PUBLISH_NS,
+    QUANTITY_LOTS,
+    ROW_WORDS,
+    SEQUENCE,
+    STEP_CLOCK_NS,
+    STEP_COUNT,
+    STEP_FIRST,
+    STEP_OUTPUT_CURSOR,
+    TAG,
+    TERMS,
+    TRIGGER,
+    TRIGGER_NS,
+    Kind,
+    OrderState,
+    Reason,
+    RequestState,
+    instrument_of,
+    kind_of,
+    tag,
+)
+from engine.venuemessages import NO_SESSION, REQUESTS_FULL, TABLE_FULL, UNKNOWN_ORDER
+from shm.histogram import HISTOGRAM_WORDS, record
+from shm.jit import bytes_at, epoch_ns, jit, now_ns, rows_at, store_release, words_at
+from shm.ring import (
+    CONTROL_WORDS,
+    CURSOR,
+    claim,
+    poll,
+    publish,
+    release,
+    released,
+)
+from shm.segment import Words
+from workers.orderlayout import (
+    BATCH_MAX,
+    CLIENT,
+    CURRENT_KIND,
+    CURRENT_ROW,
+    FIRST,
+    HEAD_AT,
+    HEAD_BYTES,
+    IS_READY,
+    IS_SIGNED,
+    KIND,
+    LATENCY_AT,
+    NUMBER,
+    NUMBERS_AT,
+    ORDERS_CAPACITY,
+    ORDERS_CONTROL,
+    ORDERS_READER,
+    ORDERS_ROWS,
+    OUT_AT,
+    REQUEST_WORDS,
+    REQUESTS_AT,
+    REQUESTS_MAX,
+    ROOM,
+    ROW,
+    SENT_NS,
+    SKIPPED,
+    STEPS_CAPACITY,
+    STEPS_CONTROL,
+    STEPS_ROWS,
+    TAIL_AT,
+    TAIL_BYTES,
+    instrument_at,
+    lookup_of,
+    order_of,
+    reports_control,
+    table_of,
+)
+from workers.orderreport import has_room, refuse, report_sent, write_status
+
+_ORDER_NEW, _REPORT, _STEP = int(Kind.ORDER_NEW), int(Kind.REPORT), int(Kind.STEP)
+_PLACE, _CANCEL = int(Request.PLACE), int(Request.CANCEL)
+_PENDING, _REJECTED = int(OrderState.PENDING_NEW), int(OrderState.REJECTED)
+_SENT, _REFUSED = int(RequestState.SENT), int(RequestState.REJECTED)
+_SENT_REASON, _REJECT_REASON = int(Reason.SENT), int(Reason.REJECT)
+_CANCEL_REJECT_REASON = int(Reason.CANCEL_REJECT)
+_FILL, _CANCEL_SENT = int(Event.FILL), int(Event.CANCEL_SENT)
+
+
+@jit
+def open_request(bind: Words, kind: int, row_index: int) -> int:
+    """Enters a request that is about to leave; answers its number, -1 when too many wait."""
+    table = table_of(bind)
+    requests = rows_at(bind[REQUESTS_AT], REQUESTS_MAX, REQUEST_WORDS)
+    number = table[NEXT_REQUEST] + 1
+    request = requests[number & (REQUESTS_MAX - 1)]
+    if request[NUMBER] != 0:
+        return -1
+    table[NEXT_REQUEST] = number
+    request[KIND], request[ROW], request[SENT_NS] = kind, row_index, now_ns()
+    request[CLIENT] = order_of(bind, row_index)[ORDER_ID] if row_index >= 0 else 0
+    request[NUMBER] = number
+    return number  # type: ignore[no-any-return]
+
+
+@jit
+def _start(bind: Words, row_index: int, kind: int, number: int) -> int:
+    """Makes a request the current one and writes it; answers where its bytes begin."""
+    row = order_of(bind, row_index)
+    row[ORDER_REQUEST_NUMBER] = number
+    numbers = words_at(bind[NUMBERS_AT], NUMBERS)
+    numbers[REQUEST_NUMBER] = number
+    numbers[TIMESTAMP_MS] = epoch_ns() // 1_000_000
+    bind[CURRENT_ROW], bind[CURRENT_KIND] = row_index, kind
+    return write_payload(bind) if bind[IS_SIGNED] == 1 else write_request(bind)
+
+
+@jit
+def write_payload(bind: Words) -> int:
+    """Writes the text to sign for the current request; answers where it begins in the buffer."""
+    row = order_of(bind, bind[CURRENT_ROW])
+    instrument = instrument_at(bind, row[ORDER_INSTRUMENT])
+    numbers = words_at(bind[NUMBERS_AT], NUMBERS)
+    head = bytes_at(bind[HEAD_AT], bind[HEAD_BYTES])
+    out = bytes_at(bind[OUT_AT], REQUEST_BYTES_MAX)
+    if bind[CURRENT_KIND] == _PLACE:
+        return write_place_payload(row, instrument, numbers, head, out)
+    return write_cancel_payload(row, instrument, numbers, head, out)
+
+
+@jit
+def write_request(bind: Words) -> int:
+    """Writes the current request; answers where it begins in the buffer."""
+    row = order_of(bind, bind[CURRENT_ROW])
+    instrument = instrument_at(bind, row[ORDER_INSTRUMENT])
+    numbers = words_at(bind[NUMBERS_AT], NUMBERS)
+    tail = bytes_at(bind[TAIL_AT], bind[TAIL_BYTES])
+    out = bytes_at(bind[OUT_AT], REQUEST_BYTES_MAX)
+    if bind[CURRENT_KIND] == _PLACE:
+        return write_place(row, instrument, numbers, tail, out)
+    return write_cancel(row, instrument, numbers, tail, out)
+
+
+@jit
+def _fill_row(row: Words, source: Words) -> None:
+    row[ORDER_STATE], row[ORDER_REQUEST], row[ORDER_REQUEST_KIND] = _PENDING, _SENT, _PLACE
+    row[ORDER_INSTRUMENT], row[ORDER_TERMS] = instrument_of(source), source[TERMS]
+    row[ORDER_TICKS], row[ORDER_LOTS] = source[PRICE_TICKS], source[QUANTITY_LOTS]
+    row[ORDER_TRIGGER_NS], row[ORDER_TRIGGER] = source[TRIGGER_NS], source[TRIGGER]
+    row[ORDER_SENT_NS] = now_ns()
+
+
+@jit
+def _take_new(bind: Words, source: Words) -> int:
+    table, lookup = table_of(bind), lookup_of(bind)
+    client_id = source[CLIENT_ID]
+    if find(table, lookup, client_id) != NOT_FOUND:
+        return SKIPPED  # a worker before us took it
+    if bind[IS_READY] == 0:
+        return refuse(bind, source, _REJECTED, NO_SESSION)
+    row_index = insert(table, lookup, client_id)
+    if row_index == NOT_FOUND:
+        return refuse(bind, source, _REJECTED, TABLE_FULL)
+    row = order_of(bind, row_index)
+    _fill_row(row, source)
+    number = open_request(bind, _PLACE, row_index)
+    if number < 0:
+        forget(table, lookup, client_id, row_index)
+        return refuse(bind, source, _REJECTED, REQUESTS_FULL)
+    words_at(bind[REQUESTS_AT], REQUESTS_MAX * REQUEST_WORDS)[
+        (number & (REQUESTS_MAX - 1)) * REQUEST_WORDS + CLIENT
+    ] = client_id
+    # The order exists from here on, also for a successor: before any byte of it leaves.
+    store_release(table, ORDERS_AT + row_index * ORDER_WORDS + ORDER_ID, client_id)
+    return _start(bind, row_index, _PLACE, number)
+
+
+@jit
+def _take_cancel(bind: Words, source: Words) -> int:
+    table, lookup = table_of(bind), lookup_of(bind)
+    row_index = find(table, lookup, source[CLIENT_ID])
+    if row_index == NOT_FOUND:
+        return refuse(bind, source, _REJECTED, UNKNOWN_ORDER)
+    state = order_of(bind, row_index)[ORDER_STATE]
+    if is_terminal(state):
+        return refuse(bind, source, state, UNKNOWN_ORDER)
+    return cancel(bind, row_index)
+
+
+@jit
+def cancel(bind: Words, row_index: int) -> int:
+    """Writes a cancel of an order, or marks it as wanted while there is no connection.
+
+    Answers where the request begins in the buffer, SKIPPED when nothing is to be sent.
+    """
+    row = order_of(bind, row_index)
+    if row[ORDER_REQUEST_KIND] == _CANCEL and row[ORDER_REQUEST] == _SENT:
+        return SKIPPED  # one is under way
+    number = open_request(bind, _CANCEL, row_index) if bind[IS_READY] == 1 else -1
+    if number < 0:
+        row[ORDER_CANCEL_WANTED] = 1
+        return SKIPPED
+    row[ORDER_CANCEL_WANTED] = 0
+    return _start(bind, row_index, _CANCEL, number)
+
+
+@jit
+def begin(bind: Words) -> int:
+    """Polls the ring `orders` and records what will be taken; answers how many records, 0 to 64.
+
+    No order is taken while the ring `reports` lacks room for what may follow.
+    """
+    control = words_at(bind[ORDERS_CONTROL], CONTROL_WORDS)
+    first = max(released(control, bind[ORDERS_READER]) + 1, table_of(bind)[TAKEN])
+    count = min(poll(control, bind[ORDERS_READER]) - first + 1, BATCH_MAX)
+    if count <= 0 or not has_room(bind, ROOM // 2 + 2 * count):
+        return 0
+    steps = words_at(bind[STEPS_CONTROL], CONTROL_WORDS)
+    sequence = claim(steps, 1)
+    if sequence < 0:
+        return 0
+    rows = rows_at(bind[STEPS_ROWS], bind[STEPS_CAPACITY], ROW_WORDS)
+    step = rows[sequence & (bind[STEPS_CAPACITY] - 1)]
+    step[:] = 0
+    step[SEQUENCE], step[TAG], step[PUBLISH_NS] = sequence, tag(_STEP, 0, 0, 0), now_ns()
+    step[STEP_FIRST], step[STEP_COUNT], step[STEP_CLOCK_NS] = first, count, step[PUBLISH_NS]
+    step[STEP_OUTPUT_CURSOR] = reports_control(bind)[CURSOR]
+    publish(steps, sequence)
+    bind[FIRST] = first
+    return count  # type: ignore[no-any-return]
+
+
+@jit
+def end(bind: Words, count: int) -> None:
+    """Gives the records of the batch back. Called by: whoever called `begin`."""
+    control = words_at(bind[ORDERS_CONTROL], CONTROL_WORDS)
+    release(control, bind[ORDERS_READER], bind[FIRST] + count - 1)
+
+
+@jit
+def take(bind: Words, offset: int) -> int:
+    """Acts on one record of the ring `orders`, `offset` records into the batch.
+
+    Answers:
+        where the request begins in the send buffer (with IS_SIGNED: where the text to sign
+        begins), or SKIPPED or REFUSED when nothing is to be sent.
+    """
+    rows = rows_at(bind[ORDERS_ROWS], bind[ORDERS_CAPACITY], ROW_WORDS)
+    sequence = bind[FIRST] + offset
+    source = rows[sequence & (bind[ORDERS_CAPACITY] - 1)]
+    at = _take_new(bind, source) if kind_of(source) == _ORDER_NEW else _take_cancel(bind, source)
+    store_release(table_of(bind), TAKEN, sequence + 1)
+    return at
+
+
+@jit
+def sent(bind: Words) -> int:
+    """Reports that the current request was handed to the socket; answers the time in ns."""
+    row = order_of(bind, bind[CURRENT_ROW])
+    now = now_ns()
+    if bind[CURRENT_KIND] == _PLACE:
+        if row[ORDER_TRIGGER_NS] > 0:
+            record(words_at(bind[LATENCY_AT], HISTOGRAM_WORDS), now - row[ORDER_TRIGGER_NS])
+        report_sent(bind, bind[CURRENT_ROW])
+    else:
+        status = next_status(row, _CANCEL_SENT, 0, -1)
+        if status > 0:
+            write_status(bind, bind[CURRENT_ROW], status)
+    return now
