@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import codec_layout as layout
-from engine.book import LEVELS_LIMIT
+from engine.book import LEVELS_LIMIT, copy_book, level_count
 from engine.booksync import restart, want
 from engine.codec import name_hash
 from engine.codec_batch import announce, announce_silent, decode, go_on, take_snapshot
@@ -26,7 +26,7 @@ from engine.codec_layout import DONE, ODD
 from engine.codec_scan import Bytes
 from engine.instruments import Instrument
 from engine.records import ROW_WORDS, BookState, Kind, tag
-from shm.ring import Producer
+from shm.ring import CAPACITY, CURSOR, Producer
 from shm.segment import Words
 from shm.stats import Stats
 
@@ -159,10 +159,9 @@ class Feed:
         for word, size in sizes.items():
             self.path[word] = size
 
-    def start(self, now_ns: int) -> int:
-        """Empties the books and tells STALE_START; answers DONE or FULL."""
+    def clear_books(self) -> None:
+        """Empties the books: a predecessor may have been killed inside one."""
         restart(self.path)
-        return self.announce(BookState.STALE_START, now_ns)
 
     def has_room(self, size_bytes: int) -> bool:
         """Says whether one more frame fits into the batch, after moving it together if need be."""
@@ -181,6 +180,11 @@ class Feed:
         self.index[2 * self.count + 1] = read_ns
         self.end, self.count = end, self.count + 1
         return True
+
+    @property
+    def waiting(self) -> int:
+        """How many frames of the batch are not taken yet."""
+        return self.count - self._words[layout.NEXT]
 
     def _move_together(self) -> None:
         """Moves the frames that wait to the front, so that room appears behind them."""
@@ -290,10 +294,34 @@ class Feed:
         self._words[layout.WANTED] = int(bool(slots))
         return slots
 
-    def installing(self) -> list[int]:
-        """Answers the slots whose snapshot is written but not yet the frames held behind it."""
-        return np.flatnonzero(self.sync[:, layout.SYNC_INSTALLED]).tolist()
+    @property
+    def is_synced(self) -> bool:
+        """Says whether every book may be trusted."""
+        return bool((self.sync[:, layout.SYNC_STATE] == BookState.SYNCED).all())
 
-    def state(self, slot: int) -> BookState:
-        """Answers the state of one book."""
-        return BookState(int(self.sync[slot, layout.SYNC_STATE]))
+
+def warm() -> None:
+    """Compiles every call that a feed makes, on scratch memory."""
+    scratch = np.zeros((16, 2048), np.int64)
+    path = np.zeros(layout.PATH_WORDS, np.int64)
+    addresses = (
+        layout.CONTROL_AT, layout.ROWS_AT, layout.DATA_AT, layout.INDEX_AT, layout.STREAMS_AT,
+        layout.TEXT_AT, layout.TABLE_AT, layout.SYNC_AT, layout.HELD_AT, layout.STAGED_AT,
+        layout.BOOKS_AT, layout.SUMS_AT, layout.TOPS_AT, layout.STATS_AT,
+    )  # fmt: skip
+    for row, word in enumerate(addresses):
+        path[word] = scratch[row].ctypes.data
+    path[layout.BOOK_LENGTH], path[layout.STATS_WORDS] = 2048, 2048
+    control, book = scratch[0], scratch[10]
+    control[CAPACITY], control[CURSOR] = 64, -1
+    book[LEVELS_LIMIT] = 16
+    restart(path)
+    want(path, 0)
+    for call in (announce, go_on):
+        call(path, 0)
+    announce_silent(path)
+    decode(path)
+    take_snapshot(path, 0, 0)
+    for side in (1, 2):
+        level_count(book, side)
+    copy_book(book, np.zeros(2048, np.int64))

@@ -23,12 +23,12 @@ INSTRUMENT_WORDS = 32
     STATUS_WORD, PRICE_DECIMALS, TICK_UNITS, QUANTITY_DECIMALS, LOT_UNITS, PRICE_TICKS_MIN,
     PRICE_TICKS_MAX, QUANTITY_LOTS_MIN, QUANTITY_LOTS_MAX, NOTIONAL_MIN, NOTIONAL_MAX, ORDERS_MAX,
     SYMBOL_LOW, SYMBOL_HIGH, BASE_ASSET, QUOTE_ASSET, MARKET_LOTS_MIN, MARKET_LOTS_MAX,
-    PERCENT_UP_E4, PERCENT_DOWN_E4,
-) = range(20)  # fmt: skip
+    PERCENT_UP_E4, PERCENT_DOWN_E4, QUANTITY_STEP_LOTS,
+) = range(21)  # fmt: skip
 UNKNOWN, TRADING, NOT_TRADING = range(3)  # STATUS_WORD
 # NOTIONAL_* are in units of one tick times one lot; PERCENT_* in 1/10,000 of the average price.
 
-LAYOUT = fingerprint("instruments", 1, INSTRUMENTS_MAX, INSTRUMENT_WORDS)
+LAYOUT = fingerprint("instruments", 2, INSTRUMENTS_MAX, INSTRUMENT_WORDS)
 
 
 class Instrument(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,6 +54,7 @@ class Instrument(msgspec.Struct, frozen=True, kw_only=True):
     orders_max: int = 200
     percent_up_e4: int = 0  # 0: no such filter
     percent_down_e4: int = 0
+    quantity_step_lots: int = 1  # orders must be a multiple; market data may be finer
 
     @property
     def tick(self) -> Decimal:
@@ -101,12 +102,12 @@ def to_words(instrument: Instrument) -> Words:
     """Answers the (32,) int64 row of an instrument."""
     row = np.zeros(INSTRUMENT_WORDS, np.int64)
     i = instrument
-    row[:20] = (
+    row[:21] = (
         TRADING if i.trading else NOT_TRADING, i.price_decimals, i.tick_units, i.quantity_decimals,
         i.lot_units, i.price_ticks_min, i.price_ticks_max, i.quantity_lots_min,
         i.quantity_lots_max, i.notional_min, i.notional_max, i.orders_max, _text_word(i.symbol[:8]),
         _text_word(i.symbol[8:16]), _text_word(i.base), _text_word(i.quote), i.market_lots_min,
-        i.market_lots_max, i.percent_up_e4, i.percent_down_e4,
+        i.market_lots_max, i.percent_up_e4, i.percent_down_e4, i.quantity_step_lots,
     )  # fmt: skip
     return row
 
@@ -135,4 +136,5 @@ def from_words(index: int, row: Words) -> Instrument:
         orders_max=w[ORDERS_MAX],
         percent_up_e4=w[PERCENT_UP_E4],
         percent_down_e4=w[PERCENT_DOWN_E4],
+        quantity_step_lots=w[QUANTITY_STEP_LOTS],
     )

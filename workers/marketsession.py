@@ -1,0 +1,153 @@
+"""workers room: one WebSocket connection that delivers market data frames into a feed's batch.
+
+The listener copies each payload as it comes, with the time it was read, and nothing more: a payload
+is borrowed memory that the next frame overwrites. Decoding happens once a batch, elsewhere.
+
+Nothing is dropped in between. When the market ring is full, the owner pauses reading, the
+kernel's buffers fill and the venue feels it. When even the batch has no room, the connection is
+ended, which every book hears as STALE_DISCONNECTED.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic_ns
+
+from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from engine.codec_feed import DATA_BYTES_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Feed
+
+_TEXT = WSMsgType.TEXT
+_DRAIN = b"tickring-drain"
+READ_BUFFER_BYTES = 256 * 1024
+
+
+class MarketSession(WSListener):
+    """One connection, from its handshake to its end; a new one is made to reconnect."""
+
+    def __init__(
+        self, feed: Feed, wake: Callable[[], None], make_room: Callable[[], object]
+    ) -> None:
+        """Binds a feed.
+
+        Args:
+            feed: takes the frames.
+            wake: called when a batch begins and at the end.
+            make_room: called when the batch is full; decodes what it can.
+        """
+        self._feed = feed
+        self._wake, self._make_room = wake, make_room
+        self._transport: WSTransport | None = None
+        self._fragments = bytearray()
+        self._is_broken = False
+        self.is_paused = False
+        self.is_drained = False
+        self.overflow_count = 0
+        self.closed = asyncio.Event()
+
+    async def connect(self, url: str, idle_s: float) -> None:
+        """Connects; a peer that is silent for `idle_s` is pinged, and given as long to answer.
+
+        Raises:
+            OSError, WSError, TimeoutError: the connection could not be made.
+        """
+        await ws_connect(
+            lambda: self,
+            url,
+            max_frame_size=FRAME_BYTES_MAX,
+            read_buffer_init_size=READ_BUFFER_BYTES,
+            enable_auto_ping=True,
+            auto_ping_idle_timeout=idle_s,
+            auto_ping_reply_timeout=idle_s,
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Says whether frames may come."""
+        return self._transport is not None and not self.closed.is_set()
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Keeps the transport."""
+        self._transport = transport
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Copies a text frame into the batch. Lifetime: the payload is gone when this returns."""
+        if frame.msg_type != _TEXT or not frame.fin:
+            self._on_other(transport, frame)
+            return
+        payload = frame.get_payload_as_memoryview()
+        feed = self._feed
+        count = feed.count
+        end = feed.end + len(payload)
+        if end > DATA_BYTES_MAX or count == FRAMES_MAX:
+            self._append(payload)
+            return
+        feed.data[feed.end : end] = payload
+        index = feed.index
+        index[2 * count] = end
+        index[2 * count + 1] = monotonic_ns()
+        feed.end = end
+        feed.count = count + 1
+        if count == 0:
+            self._wake()
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Tells whoever waits."""
+        self.closed.set()
+        self._wake()
+
+    def is_user_specific_pong(self, frame: WSFrame) -> bool:
+        """Says which pong answers the liveness ping: any but the one that `drain` asked for."""
+        return frame.msg_type == WSMsgType.PONG and frame.get_payload_as_bytes() != _DRAIN
+
+    def _append(self, payload: bytes | memoryview) -> None:
+        """Takes a frame that does not fit simply; ends the connection when it cannot."""
+        if self._is_broken:
+            return
+        read_ns = monotonic_ns()
+        if self._feed.append(payload, read_ns):
+            return
+        self._make_room()
+        if not self._feed.append(payload, read_ns):
+            self.overflow_count += 1
+            self._is_broken = True
+            self.disconnect()
+
+    def _on_other(self, transport: WSTransport, frame: WSFrame) -> None:
+        if frame.msg_type == WSMsgType.PONG:
+            self.is_drained = self.is_drained or frame.get_payload_as_bytes() == _DRAIN
+        elif frame.msg_type == WSMsgType.CLOSE:
+            transport.send_close()
+            transport.disconnect()
+        elif len(self._fragments) + frame.payload_size > FRAME_BYTES_MAX:
+            self._is_broken = True
+            self.disconnect()
+        else:
+            self._fragments += frame.get_payload_as_bytes()
+            if frame.fin:
+                self._append(bytes(self._fragments))
+                self._fragments.clear()
+
+    def pause(self) -> None:
+        """Stops reading the socket."""
+        if self._transport is not None and not self.is_paused:
+            self.is_paused = True
+            self._transport.underlying_transport.pause_reading()
+
+    def resume(self) -> None:
+        """Reads the socket again."""
+        if self._transport is not None and self.is_paused:
+            self.is_paused = False
+            if self.is_open:
+                self._transport.underlying_transport.resume_reading()
+
+    def drain(self) -> None:
+        """Asks for a pong: all that the peer sent before it has been read when it is here."""
+        if self._transport is not None and self.is_open:
+            self._transport.send_ping(_DRAIN)
+
+    def disconnect(self) -> None:
+        """Ends the connection."""
+        if self._transport is not None:
+            self._transport.disconnect()
