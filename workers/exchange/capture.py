@@ -208,7 +208,7 @@ def _read_line(
         raise CaptureError(f"a line must be a local time, a space and JSON: {where}")
     try:
         frame = decoder.decode(body)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise CaptureError(f"a line must hold a JSON frame or snapshot: {where}: {error}") from None
     if frame.lastUpdateId is None:
         if frame.data is None or not frame.stream or not frame.data.s:

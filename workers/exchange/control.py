@@ -51,7 +51,7 @@ def read_control(data: bytes) -> Control:
     """
     try:
         message = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         text = f"Invalid JSON: expected value at {_position(data, str(error))}"
         raise ControlRefusal(3, text) from error
     if not isinstance(message, dict):

@@ -160,6 +160,6 @@ def symbol_list(text: str) -> list[str]:
     """
     try:
         return msgspec.json.decode(text.encode(), type=list[str])
-    except (msgspec.MsgspecError, UnicodeError) as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         legal = '^\\[("[A-Z0-9-_.]{1,20}"(,"[A-Z0-9-_.]{1,20}"){0,}){0,1}\\]$'
         raise errors.illegal_characters("symbols", legal) from error

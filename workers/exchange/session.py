@@ -125,7 +125,7 @@ class OrderSession:
     def _decode(self, data: bytes, answer: Report) -> Request:
         try:
             request = _DECODER.decode(data)
-        except (msgspec.MsgspecError, UnicodeError) as error:
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             answer["id"] = _rescue_id(data)
             raise errors.bad_json() from error
         answer["id"] = request.id
@@ -257,7 +257,7 @@ def _rescue_id(data: bytes) -> int | str | None:
     """Finds the id of a request that is JSON but no request, so that its sender can tell."""
     try:
         message = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, UnicodeError):
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     found = message.get("id") if isinstance(message, dict) else None
     return found if isinstance(found, int | str) and not isinstance(found, bool) else None
