@@ -27,6 +27,7 @@ VALUE_BITS = 42
 BUCKETS = (VALUE_BITS - SUB_BITS + 1) * SUB_COUNT
 HISTOGRAM_WORDS = FIRST_BUCKET + BUCKETS
 VALUE_MAX = (1 << VALUE_BITS) - 1
+_ALL = 100.0
 
 
 @jit
@@ -43,7 +44,8 @@ def bucket_of(value: int) -> int:
 
 @jit
 def record(histogram: Words, value: int) -> None:
-    """Adds one value. Called by: the histogram's one writer."""
+    """Adds one value, 0 for a negative one. Called by: the histogram's one writer."""
+    value = max(value, 0)
     bucket = FIRST_BUCKET + bucket_of(value)
     histogram[bucket] += 1
     if histogram[COUNT] == 0 or value < histogram[LOWEST]:
@@ -67,12 +69,13 @@ def percentile(histogram: Words, percent: float) -> int:
     total = int(buckets.sum())
     if total == 0:
         return 0
-    if percent >= 100.0:
+    if percent >= _ALL:
         return int(histogram[HIGHEST])
-    rank = max(1, int(np.ceil(total * percent / 100.0)))
+    # A hair less, so that 99.9 % of 1000 is rank 999 whatever binary fractions make of it.
+    rank = max(1, int(np.ceil(total * percent / 100.0 * (1 - 1e-12))))
     bucket = int(np.searchsorted(np.cumsum(buckets), rank))
     middle = (lower_bound(bucket) + lower_bound(bucket + 1) - 1) // 2
-    return min(middle, int(histogram[HIGHEST]))
+    return max(min(middle, int(histogram[HIGHEST])), int(histogram[LOWEST]))
 
 
 def merge(*histograms: Words) -> Words:

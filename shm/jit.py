@@ -39,9 +39,13 @@ HANDLER_WORDS = 5  # arrays that a handler takes, see call_handler
 
 
 def _compile(function: Callable[P, R], *signature: Any) -> Callable[P, R]:
-    numba.config.CACHE_DIR = str(cache_folder(Path(function.__code__.co_filename)))
     options = {"cache": True, "nogil": True, "error_model": "numpy"}
-    return cast("Callable[P, R]", numba.njit(*signature, **options)(function))
+    others = numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = str(cache_folder(Path(function.__code__.co_filename)))
+    try:
+        return cast("Callable[P, R]", numba.njit(*signature, **options)(function))
+    finally:
+        numba.config.CACHE_DIR = others  # a user's own numba functions stay where they were
 
 
 def jit(function: Callable[P, R]) -> Callable[P, R]:
@@ -86,6 +90,16 @@ def call_handler(typing, address, row, view, state, parameters, out):  # type: i
     return signature, generate
 
 
+def _is_words(array: Any) -> bool:
+    """Says whether an array's words lie one behind the other: only those have an address by index.
+
+    An intrinsic that answers None for the rest makes numba refuse the call at compile time.
+    """
+    if not isinstance(array, types.Array):
+        return False
+    return (array.ndim, array.layout, array.dtype) == (1, "C", types.int64)
+
+
 def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
     view = context.make_array(array_type)(context, builder, array)
     return builder.gep(view.data, [index])
@@ -94,6 +108,8 @@ def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 @intrinsic  # type: ignore[untyped-decorator]
 def load_acquire(typing, array, index):  # type: ignore[no-untyped-def]
     """Loads array[index] (int64); no later load or store of the caller moves before it."""
+    if not _is_words(array):
+        return None
     signature = array.dtype(array, types.intp)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
@@ -106,6 +122,8 @@ def load_acquire(typing, array, index):  # type: ignore[no-untyped-def]
 @intrinsic  # type: ignore[untyped-decorator]
 def store_release(typing, array, index, value):  # type: ignore[no-untyped-def]
     """Stores array[index] = value (int64); no earlier load or store moves after it."""
+    if not _is_words(array):
+        return None
     signature = types.void(array, types.intp, array.dtype)
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]

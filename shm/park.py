@@ -6,46 +6,76 @@ word with the value last seen and refuses to sleep when they differ. The writer 
 lets a full fence pass and looks at the parked words. Either the reader sees the new cursor or the
 writer sees the parked word: no wake-up is lost, and every word keeps its one writer.
 
-Several rings are waited for with futex_waitv (Linux 5.16); where the kernel has none, a parked
-reader wakes by itself after `PARK_NS_MAX` at the latest, as it does anyway for its heartbeat.
+Several rings are waited for with futex_waitv (Linux 5.16). Where the kernel has none, or a
+container's filter forbids it, a reader of one ring waits on that one; a reader of several waits on
+its first and looks at the others every `FALLBACK_NS_MAX`. Whatever happens, it wakes by itself
+after `PARK_NS_MAX` at the latest, for its heartbeat.
 """
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 from collections.abc import Sequence
+from functools import cache
 from typing import Protocol
 
 import numpy as np
 
 from shm.jit import fence_sequential, jit, now_ns, pause, syscall, yield_cpu
-from shm.ring import CURSOR, PARKED, READER_BASE, READER_WORDS, Consumer
+from shm.ring import (
+    CURSOR,
+    CURSOR_CACHED,
+    FUTEX_CALL,
+    PARKABLE,
+    PARKED,
+    READER_BASE,
+    READER_WORDS,
+    Consumer,
+)
 from shm.segment import Words
 
 PARK_NS_MAX = 50_000_000
+HELD_NS_MAX = 1_000_000  # while a reader holds records that it cannot release yet
+FALLBACK_NS_MAX = 1_000_000  # between looks at several rings without futex_waitv
 SPIN_NS = 20_000  # backoff: spins this long after the last work, then yields, then sleeps
 YIELD_NS = 200_000
 _WAITV = 449  # the same number on x86-64 and aarch64
 _MONOTONIC = 1
-_PRIVATE = 0  # rings are shared between processes
-_FUTEX_32 = 2
-WAITERS_MAX = 128
+_FUTEX_32 = 2  # of 32 bits, and not private: rings are shared between processes
+_FUTEX_WAIT = 0
+WAITERS_MAX = 128  # the kernel's own limit
+_NANOSLEEP = 101 if os.uname().machine == "aarch64" else 35
 
 
 @jit
 def _nap(time_words: Words, sleep_ns: int) -> None:
-    """Sleeps with clock_nanosleep's system call; `time_words` is scratch of two words."""
+    """Sleeps with nanosleep; `time_words` is scratch of two words."""
     time_words[0], time_words[1] = sleep_ns // 1_000_000_000, sleep_ns % 1_000_000_000
     syscall(_NANOSLEEP, time_words.ctypes.data, 0, 0, 0, 0, 0)
-
-
-_NANOSLEEP = 101 if os.uname().machine == "aarch64" else 35
 
 
 @jit
 def _wait(vector: Words, count: int, deadline: Words) -> int:
     """Sleeps until one of `count` futexes in `vector` is woken or changed, or the deadline."""
     return syscall(_WAITV, vector.ctypes.data, count, 0, deadline.ctypes.data, _MONOTONIC, 0)
+
+
+@jit
+def _wait_one(waiter: Words, time_words: Words, sleep_ns: int) -> int:
+    """Sleeps until the futex of one `waiter` is woken or changed, at most `sleep_ns`."""
+    time_words[0], time_words[1] = sleep_ns // 1_000_000_000, sleep_ns % 1_000_000_000
+    address, value = waiter[1], waiter[0]
+    return syscall(FUTEX_CALL, address, _FUTEX_WAIT, value, time_words.ctypes.data, 0, 0)
+
+
+@cache
+def has_waitv() -> bool:
+    """Says whether this host lets us wait for several futexes at once."""
+    library = ctypes.CDLL(None, use_errno=True)
+    library.syscall(_WAITV, 0, 0, 0, 0, _MONOTONIC)  # waits for nothing: a fault where it exists
+    return ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM)
 
 
 @jit
@@ -116,7 +146,7 @@ class Backoff:
 class Park:
     """Sleeps on the cursors of its rings until a writer wakes it, or for at most park_ns_max.
 
-    The rings must have been made parkable.
+    Called by: the process that owns these readers, from one thread.
     """
 
     def __init__(self, consumers: Sequence[Consumer], park_ns_max: int = PARK_NS_MAX) -> None:
@@ -124,14 +154,19 @@ class Park:
             raise ValueError(
                 f"rings of one parked worker must be few: rings={len(consumers)} max={WAITERS_MAX}"
             )
+        deaf = [one.segment.name for one in consumers if one.control[PARKABLE] == 0]
+        if deaf:
+            raise ValueError(f"rings that are parked on must be made parkable: rings={deaf}")
         self._consumers = list(consumers)
         self._park_ns_max = park_ns_max
+        self._has_waitv = has_waitv()
         self._deadline = np.zeros(2, np.int64)
         # struct futex_waitv: u64 value, u64 address, u32 flags, u32 reserved
         self._vector = np.zeros((max(1, len(consumers)), 3), np.int64)
         for index, consumer in enumerate(self._consumers):
             self._vector[index, 1] = consumer.control.ctypes.data + 8 * CURSOR
             self._vector[index, 2] = _FUTEX_32
+            _raise_flag(consumer.control, consumer.reader, 0)  # of a reader that died asleep
 
     def idle(self, work_count: int) -> None:
         """Sleeps when there was no work and still is none."""
@@ -143,24 +178,52 @@ class Park:
         for index, consumer in enumerate(self._consumers):
             _raise_flag(consumer.control, consumer.reader, 1)
             self._vector[index, 0] = consumer.cursor & 0xFFFF_FFFF
-        if all(consumer.lag == 0 for consumer in self._consumers):
-            self._sleep()
+        sleep_ns = self._sleep_ns()
+        if sleep_ns:
+            self._sleep(sleep_ns)
         for consumer in self._consumers:
             _raise_flag(consumer.control, consumer.reader, 0)
 
-    def _sleep(self) -> None:
-        until = now_ns() + self._park_ns_max
-        self._deadline[0], self._deadline[1] = divmod(until, 1_000_000_000)
-        if _wait(self._vector.reshape(-1), len(self._consumers), self._deadline) < 0:
-            # Woken by a change, a signal or the deadline: all mean "look again". A kernel without
-            # futex_waitv answers at once, so give the core away rather than spin.
-            yield_cpu()
+    def _sleep_ns(self) -> int:
+        """Answers how long nothing need be looked at, 0 when a ring has news.
+
+        A reader that has seen a ring's last record but may not release it yet (its disk or the
+        ring behind it is slow) has no news either, but something of its own to look after.
+        """
+        sleep_ns = self._park_ns_max
+        for consumer in self._consumers:
+            if consumer.lag:
+                seen = READER_BASE + READER_WORDS * consumer.reader + CURSOR_CACHED
+                if consumer.control[seen] != consumer.cursor:
+                    return 0
+                sleep_ns = min(sleep_ns, HELD_NS_MAX)
+        return sleep_ns
+
+    def _sleep(self, sleep_ns: int) -> None:
+        # Woken by a writer, a change, a signal or the deadline: all mean "look again".
+        count = len(self._consumers)
+        if self._has_waitv:
+            until = now_ns() + sleep_ns
+            self._deadline[0], self._deadline[1] = divmod(until, 1_000_000_000)
+            _wait(self._vector.reshape(-1), count, self._deadline)
+        else:
+            bound = sleep_ns if count == 1 else min(sleep_ns, FALLBACK_NS_MAX)
+            _wait_one(self._vector[0], self._deadline, bound)
 
 
 def strategy(name: str, consumers: Sequence[Consumer]) -> IdleStrategy:
-    """Answers the idle strategy of a configured name: spin, yield, backoff or park."""
+    """Answers the idle strategy of a configured name: spin, yield, backoff or park.
+
+    Raises:
+        ValueError: when there is none of this name, or a ring cannot be parked on.
+    """
     if name == "park":
         return Park(consumers)
-    if name == "backoff":
-        return Backoff()
-    return Yield() if name == "yield" else Spin()
+    plain: dict[str, type[Spin | Yield | Backoff]] = {
+        "spin": Spin,
+        "yield": Yield,
+        "backoff": Backoff,
+    }
+    if name not in plain:
+        raise ValueError(f"idle must be spin, yield, backoff or park: idle={name}")
+    return plain[name]()

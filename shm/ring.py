@@ -3,7 +3,7 @@
 A record's place is its sequence modulo the capacity; sequences count from 0 and never wrap. The
 writer claims, writes rows, publishes; a reader polls, reads rows in place, releases. Word 0 of
 every record is its own sequence. A *gating* reader is never passed by the writer; an *observing*
-reader may be lapped and finds out by `is_intact` after it has copied a record.
+reader may be lapped and finds out by `is_intact` after it has copied a record (shm/observer.py).
 
 Body of the segment, in words of 8 bytes; every group begins on its own pair of cache lines so that
 no two processes write to neighbouring lines (the prefetcher of x86-64 fetches lines in pairs):
@@ -89,7 +89,8 @@ def claim(control: Words, count: int) -> int:
         if wrap_point > control[GATING_CACHED]:
             control[FULL_COUNT] += 1
             return INSUFFICIENT_CAPACITY
-    control[CLAIMED] = first + count - 1
+    # Never lower: rows of a larger claim before, also of a writer that died, may be half written.
+    control[CLAIMED] = max(control[CLAIMED], first + count - 1)
     # Pairs with fence_acquire in is_intact: a reader that has seen any of our coming stores also
     # sees that they were claimed.
     fence_release()
@@ -214,7 +215,7 @@ def attach(name: str, *, capacity: int, row_bytes: int) -> Segment:
     return segments.attach(name, layout(row_bytes, capacity))
 
 
-class _Handle:
+class Handle:
     """What both ends share: the control words and the rows, as arrays over shared memory."""
 
     def __init__(self, segment: Segment) -> None:
@@ -241,7 +242,7 @@ class _Handle:
         )
 
 
-class Producer(_Handle):
+class Producer(Handle):
     """The one writer of a ring. A new process that takes over goes on behind the cursor."""
 
     def claim(self, count: int = 1) -> int:
@@ -258,19 +259,23 @@ class Producer(_Handle):
         if sequence >= 0:
             row = self.row(sequence)
             row[: len(record)] = record
+            row[len(record) :] = 0  # what the record does not fill is of a lap ago
             row[0] = sequence
             self.publish(sequence)
         return sequence
 
 
-class Consumer(_Handle):
-    """One reader of a ring, at its own place `reader` in the control words."""
+class Consumer(Handle):
+    """One gating reader of a ring, at its own place `reader` in the control words.
+
+    A new process that takes over goes on behind the last released sequence.
+    """
 
     def __init__(self, segment: Segment, reader: int) -> None:
         super().__init__(segment)
         self.reader = reader
         kind = self.control[READER_BASE + READER_WORDS * reader + KIND]
-        assert kind != UNUSED, "the reader was declared when the ring was made"
+        assert kind == GATING, "the reader was declared gating when the ring was made"
 
     @property
     def released(self) -> int:

@@ -14,13 +14,14 @@
 
 The standard library's resource tracker unlinks, when any attached process ends, segments that the
 rest still uses (CPython before 3.13). So no segment is ever registered with it: its creator unlinks
-it, and `reclaim` removes what a killed creator left behind.
+it, and `reclaim` removes what a killed creator left behind. Nothing else ever removes a name.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from multiprocessing import resource_tracker, shared_memory
 from pathlib import Path
 
@@ -36,6 +37,7 @@ HEADER_BYTES = 4096
 HEADER_WORDS = 8
 MAGIC = 0x474E_4952_4B43_4954  # "TICKRING", little-endian
 _MAGIC, _READY, _FINGERPRINT, _GENERATION, _SIZE, _OWNER, _CREATED, _OWNER_START = range(8)
+_DEAD_STATES = ("Z", "X", "x")  # a process that its parent has not reaped owns nothing
 _FOLDER = Path("/dev/shm")  # noqa: S108 - where Linux shows POSIX shared memory
 
 
@@ -62,16 +64,22 @@ def fingerprint(*parts: object) -> int:
 
 
 def process_start(pid: int) -> int:
-    """Answers when a process started, in clock ticks since boot, 0 when there is none."""
+    """Answers when a process started, in clock ticks since boot, 0 when it is not alive."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return 0
-    return int(text.rpartition(")")[2].split()[19])
+    fields = text.rpartition(")")[2].split()
+    return 0 if fields[0] in _DEAD_STATES else int(fields[19])
 
 
 class _Untracked(shared_memory.SharedMemory):
-    """A mapping that the resource tracker never hears of and that survives views at exit."""
+    """A mapping that the resource tracker never hears of and that lives as long as its views.
+
+    It keeps no descriptor: the mapping needs none, and views may outlive `close`.
+    """
+
+    _fd: int  # of the base class
 
     def __init__(self, name: str, *, create: bool, size: int = 0) -> None:
         register = resource_tracker.register
@@ -80,16 +88,29 @@ class _Untracked(shared_memory.SharedMemory):
             super().__init__(name, create=create, size=size)
         finally:
             resource_tracker.register = register
+        try:
+            if create:
+                # Takes the pages now: without them, the first store into a full /dev/shm kills.
+                os.posix_fallocate(self._fd, 0, size)
+        except OSError:
+            unlink(name)
+            raise
+        finally:
+            os.close(self._fd)
+            self._fd = -1
 
-    def __del__(self) -> None:  # views may outlive us; the kernel unmaps at exit
+    def __del__(self) -> None:  # the mapping goes with its last view
         pass
+
+    def unlink(self) -> None:
+        """Keeps the name: the base class removes it when mapping fails, though others use it."""
 
 
 class Segment:
-    """One mapped segment. Arrays taken from it are valid until `close`."""
+    """One mapped segment. Arrays taken from it keep the mapping; addresses need it open."""
 
     def __init__(self, memory: _Untracked, name: str, header: Words) -> None:
-        self._memory = memory
+        self._memory: _Untracked | None = memory
         self._header = header
         self.name = name
 
@@ -108,10 +129,18 @@ class Segment:
         """Header and body."""
         return int(self._header[_SIZE])
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether its creator has declared it usable."""
+        return bool(_ready(self._header) != 0)
+
     def words(self, offset: int, count: int) -> Words:
         """Views `count` int64 words of the body, `offset` bytes behind the header."""
+        assert self._memory is not None, "the segment is open"
         start = HEADER_BYTES + offset
-        assert start + 8 * count <= self._memory.size, "view lies inside the segment"
+        assert offset >= 0, "views lie behind the header"
+        assert offset % 8 == 0, "views lie on whole words"
+        assert start + 8 * count <= self._memory.size, "views lie inside the segment"
         return np.ndarray((count,), np.int64, self._memory.buf, start)
 
     def rows(self, offset: int, count: int, words: int) -> Words:
@@ -123,11 +152,9 @@ class Segment:
         _set_ready(self._header, self.generation)
 
     def close(self) -> None:
-        """Drops the mapping where no view holds it; the name stays."""
-        try:
-            self._memory.close()
-        except BufferError:
-            self._memory = None  # type: ignore[assignment]  # unmapped when the last view goes
+        """Gives the mapping up; it goes when its last view does. The name stays."""
+        self._header = self._header.copy()
+        self._memory = None
 
     def unlink(self) -> None:
         """Removes the name. Called by: the creator at the end, or `reclaim`."""
@@ -156,17 +183,25 @@ def create(name: str, body_bytes: int, layout: int, generation: int) -> Segment:
         memory = _Untracked(name, create=True, size=HEADER_BYTES + body_bytes)
     except FileExistsError:
         raise SegmentError(
-            f"segment name must be free: name={name}; stop the engine that holds it"
+            f"segment name must be free: name={name};"
+            f" stop the engine that holds it, or remove {_FOLDER / name}"
         ) from None
     except OSError as error:
         raise SegmentError(
-            f"segment must fit into /dev/shm: name={name} size_bytes={body_bytes} error={error}"
+            f"segment must fit into {_FOLDER}: name={name} size_bytes={HEADER_BYTES + body_bytes}"
+            f" free_bytes={_free_bytes()} error={error.strerror}; enlarge it or need less"
         ) from None
     header = np.ndarray((HEADER_WORDS,), np.int64, memory.buf)
-    header[_MAGIC], header[_FINGERPRINT], header[_GENERATION] = MAGIC, layout, generation
+    header[_FINGERPRINT], header[_GENERATION] = layout, generation
     header[_SIZE], header[_OWNER], header[_CREATED] = memory.size, os.getpid(), epoch_ns()
     header[_OWNER_START] = process_start(os.getpid())
+    header[_MAGIC] = MAGIC  # last: `reclaim` asks no file without it who owns it
     return Segment(memory, name, header)
+
+
+def _free_bytes() -> int:
+    room = os.statvfs(_FOLDER)
+    return room.f_bavail * room.f_frsize
 
 
 def attach(name: str, layout: int) -> Segment:
@@ -180,19 +215,18 @@ def attach(name: str, layout: int) -> Segment:
         status = path.stat()
     except OSError:
         raise SegmentError(f"segment must exist: name={name}; is the engine running") from None
-    if status.st_uid not in (os.getuid(), 0) or status.st_size < HEADER_BYTES:
-        raise SegmentError(
-            f"segment must be ours and whole: name={name} owner={status.st_uid}"
-            f" size_bytes={status.st_size}"
-        )
+    if status.st_uid not in (os.getuid(), 0):
+        raise SegmentError(f"segment must be ours: name={name} owner={status.st_uid}")
+    if not stat.S_ISREG(status.st_mode) or status.st_size < HEADER_BYTES:
+        raise SegmentError(f"segment must be whole: name={name} size_bytes={status.st_size}")
     try:
         memory = _Untracked(name, create=False)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: it was emptied a moment ago
         raise SegmentError(f"segment must be readable: name={name} error={error}") from None
     header = np.ndarray((HEADER_WORDS,), np.int64, memory.buf)
     fault = _fault(header, memory.size, layout)
     if fault:
-        raise SegmentError(f"{fault}: name={name}")
+        raise SegmentError(f"{fault}; name={name}")
     return Segment(memory, name, header)
 
 
@@ -200,7 +234,10 @@ def _fault(header: Words, size: int, layout: int) -> str:
     if header[_MAGIC] != MAGIC:
         return f"segment must carry our magic word: found={int(header[_MAGIC]):x}"
     if _ready(header) == 0 or _ready(header) != header[_GENERATION]:
-        return f"segment must be ready: generation={header[_GENERATION]}"
+        return (
+            f"segment must be ready: generation={header[_GENERATION]} owner={header[_OWNER]};"
+            " wait until the engine has started"
+        )
     if header[_FINGERPRINT] != layout:
         return (
             f"segment layout differs: expected={layout:x} found={int(header[_FINGERPRINT]):x};"
@@ -213,27 +250,37 @@ def _fault(header: Words, size: int, layout: int) -> str:
 
 def names(prefix: str) -> list[str]:
     """Answers the names in /dev/shm that begin with `prefix`, sorted."""
-    return sorted(path.name for path in _FOLDER.glob(f"{prefix}*"))
+    return sorted(path.name for path in _FOLDER.iterdir() if path.name.startswith(prefix))
 
 
 def reclaim(prefix: str) -> list[str]:
     """Unlinks our segments of `prefix` whose owner is dead; answers their names.
 
-    Only files of this user that carry our magic word are touched.
+    Only plain files of this user that carry our magic word are touched. An owner counts as dead
+    when no process has its pid and its start time: a pid alone comes back.
     """
     gone = []
     for name in names(prefix):
-        path = _FOLDER / name
-        try:
-            head = np.frombuffer(path.read_bytes()[:64], np.int64)
-        except OSError:
+        header = _own_header(_FOLDER / name)
+        if header is None or header[_MAGIC] != MAGIC:
             continue
-        mine = (
-            len(head) == HEADER_WORDS
-            and head[_MAGIC] == MAGIC
-            and path.stat().st_uid == os.getuid()
-        )
-        if mine and process_start(int(head[_OWNER])) != head[_OWNER_START]:
+        if process_start(int(header[_OWNER])) != header[_OWNER_START]:
             unlink(name)
             gone.append(name)
     return gone
+
+
+def _own_header(path: Path) -> Words | None:
+    """Reads the header of this user's plain file without waiting, whatever else bears the name."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.getuid():
+            return None
+        raw = os.read(descriptor, 8 * HEADER_WORDS)
+    finally:
+        os.close(descriptor)
+    return np.frombuffer(raw, np.int64) if len(raw) == 8 * HEADER_WORDS else None

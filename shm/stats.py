@@ -8,7 +8,8 @@ Body, offsets in bytes; every field is written by the owning process only:
     0         counters     COUNTERS_MAX slots of 128: value 8, kind 8 (0 free, 1 counter, 2 gauge;
                            stored last, with release), label 112 (text, zero padded)
     65536     histograms   HISTOGRAMS_MAX slots: kind 8, label 120, then HISTOGRAM_WORDS words
-    ...       errors       ERRORS_MAX slots of 256: count 8, first_ns 8, last_ns 8, text 232
+    ...       errors       ERRORS_MAX slots of 256: count 8 (stored last, with release), first_ns 8,
+                           last_ns 8, text 232; the last slot counts what found no slot of its own
 
 A label is `name{key="value",...}` with the keys sorted, as Prometheus writes it.
 """
@@ -21,16 +22,17 @@ import numpy as np
 
 from shm.histogram import HISTOGRAM_WORDS
 from shm.jit import epoch_ns, jit, load_acquire, store_release
-from shm.segment import Segment, Words, fingerprint
+from shm.segment import Bytes, Segment, Words, fingerprint
 
 COUNTERS_MAX, HISTOGRAMS_MAX, ERRORS_MAX = 512, 16, 32
 COUNTER, GAUGE, HISTOGRAM = 1, 2, 3
+OVERFLOW_TEXT = "further distinct errors"
 _SLOT_BYTES, _ERROR_BYTES = 128, 256
 _HISTOGRAM_BYTES = 128 + 8 * HISTOGRAM_WORDS
 _HISTOGRAMS_AT = COUNTERS_MAX * _SLOT_BYTES
 _ERRORS_AT = _HISTOGRAMS_AT + HISTOGRAMS_MAX * _HISTOGRAM_BYTES
 BODY_BYTES = _ERRORS_AT + ERRORS_MAX * _ERROR_BYTES
-LAYOUT = fingerprint("stats", 1, COUNTERS_MAX, HISTOGRAMS_MAX, ERRORS_MAX, HISTOGRAM_WORDS)
+LAYOUT = fingerprint("stats", 2, COUNTERS_MAX, HISTOGRAMS_MAX, ERRORS_MAX, HISTOGRAM_WORDS)
 
 
 class Sample(NamedTuple):
@@ -53,7 +55,7 @@ class Error(NamedTuple):
 
 @jit
 def _commit(words: Words, index: int, kind: int) -> None:
-    # Pairs with _kind: a reader that sees the kind sees the label.
+    # Pairs with _kind: a reader that sees the kind sees the label, or the count and the error.
     store_release(words, index, kind)
 
 
@@ -71,7 +73,7 @@ def label_of(name: str, labels: dict[str, str]) -> str:
 
 
 def _clean(value: str) -> str:
-    return value.translate({ord(c): "_" for c in '\\"\n'})
+    return value.translate({ord(c): "_" for c in '\\"\n\0'})
 
 
 class Counter:
@@ -97,6 +99,11 @@ class Counter:
         self.words[self.index] = value
 
 
+def _set_text(room: Bytes, raw: bytes) -> None:
+    room[:] = 0  # a process that was killed here may have left half a text
+    room[: len(raw)] = np.frombuffer(raw, np.uint8)
+
+
 class _Table:
     """Labelled slots at fixed places of the segment."""
 
@@ -106,7 +113,7 @@ class _Table:
     def kind(self, slot: int) -> int:
         return _kind(self.segment.words(self.at + slot * self.stride + self.kind_at, 1), 0)
 
-    def label_bytes(self, slot: int) -> Words:
+    def label_bytes(self, slot: int) -> Bytes:
         start = self.at + slot * self.stride + self.kind_at + 8
         return self.segment.words(start, (_SLOT_BYTES - 8 - self.kind_at) // 8).view(np.uint8)
 
@@ -114,7 +121,11 @@ class _Table:
         return self.label_bytes(slot).tobytes().rstrip(b"\0").decode()
 
     def take(self, label: str, kind: int, slots_max: int) -> int:
-        """Answers the slot of `label`, made when there is none yet."""
+        """Answers the slot of `label`, made when there is none yet.
+
+        Raises:
+            ValueError: when the label is too long, is of another kind, or slots run out.
+        """
         for slot in range(slots_max):
             found = self.kind(slot)
             if found == 0:
@@ -122,10 +133,12 @@ class _Table:
                 room = self.label_bytes(slot)
                 if len(raw) > len(room):
                     raise ValueError(f"label must be shorter: label={label} bytes_max={len(room)}")
-                room[: len(raw)] = np.frombuffer(raw, np.uint8)
+                _set_text(room, raw)
                 _commit(self.segment.words(self.at + slot * self.stride + self.kind_at, 1), 0, kind)
                 return slot
-            if found == kind and self.label(slot) == label:
+            if self.label(slot) == label:
+                if found != kind:
+                    raise ValueError(f"label must keep its kind: label={label} kind={found}")
                 return slot
         raise ValueError(f"slots must suffice: label={label} slots_max={slots_max}")
 
@@ -163,19 +176,20 @@ class Stats:
 
     def error(self, text: str) -> None:
         """Counts a distinct error and its times; the last slot takes the overflow."""
-        raw = text.encode()[: _ERROR_BYTES - 24]
-        raw = raw.decode(errors="ignore").encode()
+        raw = text.encode(errors="replace")[: _ERROR_BYTES - 24]
+        raw = raw.decode(errors="ignore").encode().rstrip(b"\0")
         for slot in range(ERRORS_MAX):
             words = self._error_words(slot)
             room = words[3:].view(np.uint8)
-            same = room.tobytes().rstrip(b"\0") == raw
+            is_last = slot == ERRORS_MAX - 1
             if words[0] == 0:
-                room[: len(raw)] = np.frombuffer(raw, np.uint8)
+                _set_text(room, OVERFLOW_TEXT.encode() if is_last else raw)
                 words[1] = epoch_ns()
-            if words[0] == 0 or same or slot == ERRORS_MAX - 1:
-                words[2] = epoch_ns()
-                words[0] += 1
-                return
+            elif not is_last and room.tobytes().rstrip(b"\0") != raw:
+                continue
+            words[2] = epoch_ns()
+            _commit(words, 0, words[0] + 1)
+            return
 
     def samples(self) -> list[Sample]:
         """Answers every slot in use, counters first. Called by: any process."""
@@ -199,7 +213,7 @@ class Stats:
         found = []
         for slot in range(ERRORS_MAX):
             words = self._error_words(slot)
-            if words[0] == 0:
+            if _kind(words, 0) == 0:
                 break
             text = words[3:].view(np.uint8).tobytes().rstrip(b"\0").decode(errors="replace")
             found.append(Error(text, int(words[0]), int(words[1]), int(words[2])))
