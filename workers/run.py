@@ -83,7 +83,7 @@ class EngineRun:
                 supervisor.close()
 
     def _warm(self) -> None:
-        steps = len(warm.LOADED) + len(warm.WARMED)
+        steps = len(warm.LOADED)
         with _progress(self._console) as progress:
             task = progress.add_task("compiling (cached for the next start)", total=steps)
             warm.compile_all(lambda _: progress.advance(task))

@@ -51,7 +51,11 @@ def collect(memory: Memory, elapsed_s: float) -> dict[str, Any]:
         "records": records(memory),
         "fills": reading.total(found, "fills_total"),
         "rejects": reading.total(found, "rejects_total"),
-        "denials": reading.totals(found, "risk_denials_total", "code"),
+        "denials": {
+            code: count
+            for code, count in reading.totals(found, "risk_denials_total", "code").items()
+            if count
+        },
         "journal_records": sum(journaled.values()),
         "stored": stored_counts(memory),
         "messages": dict(sorted(reading.totals(found, "ingest_frames_total", "stream").items())),

@@ -10,23 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 
-# Modules with compiled functions; each has `warm()`, which calls them once on scratch memory.
-WARMED = (
+# In the order of a first start; a module that has hot functions offers `warm()`, which calls each
+# once on scratch memory.
+LOADED = (
     "workers.ringwarm",
     "workers.logrows",
-    "engine.codec",
-    "engine.book",
-    "engine.risk",
-    "engine.decision",
-    "engine.ordercodec",
-    "workers.recorder",
-)
-LOADED = (
-    "workers.exchange.agent",
     "workers.ingest",
-    "workers.execution",
     "workers.signal",
     "workers.risk",
+    "workers.orderwarm",
+    "workers.exchange.agent",
+    "workers.execution",
+    "workers.recorder",
     "workers.store",
     "workers.bus",
     "workers.monitor",
@@ -37,7 +32,7 @@ LOADED = (
 
 def compile_all(told: Callable[[str], None] = lambda _: None) -> None:
     """Imports every agent and compiles, or loads from the cache, every hot function."""
-    for name in (*LOADED, *WARMED):
+    for name in LOADED:
         module = import_module(name)
         warm = getattr(module, "warm", None)
         if warm is not None:

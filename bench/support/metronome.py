@@ -26,10 +26,11 @@ from picows import WSListener, WSUpgradeRequest, WSUpgradeResponseWithListener
 from config.settings import ExchangeSettings, MarketSettings
 from engine.matching import BUY, SELL, BookOrder, MatchEvent, MatchingBook
 from workers.exchange import synthetic_market
+from workers.exchange.connection import Connection
 from workers.exchange.exchange import Exchange, Market
 from workers.exchange.keys import read_pair
 from workers.exchange.limits import Limits
-from workers.exchange.server import ORDER_PATH, ExchangeServer
+from workers.exchange.server import ExchangeServer
 from workers.exchange.session import OrderSession
 
 SYMBOL = "BTCUSDT"
@@ -167,14 +168,14 @@ class MetronomeServer(ExchangeServer):
         return market
 
     def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-        path, _, query = request.path.decode("latin-1").partition("?")
-        if "upgrade" in request.headers and path.rstrip("/") == ORDER_PATH:
+        answer = super()._route(request)
+        if isinstance(answer, Connection) and isinstance(answer.handler, OrderSession):
             assert self._exchange is not None, "requests come after open"
-            session = ProbedSession(self._exchange, query)
+            session = ProbedSession(self._exchange, "")
             session.probe = self._probe
+            answer.handler = session
             self.sessions += 1
-            return self._connect(session)
-        return super()._route(request)
+        return answer
 
     @property
     def is_wanted(self) -> bool:
