@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,12 +18,12 @@ from config.settings import LogSettings
 from engine.eventcodes import INFO
 from shm.segment import Words
 from tests.workers.observed_run import agent_context, observed_run, small_settings
-from workers import log_cli, logs
+from workers import logs
 from workers.agent import Phase
 from workers.context import Memory
 from workers.log import Logger
-from workers.logfile import RotatingFile, existing, log_path
-from workers.loglines import Line, console_text, decode_line
+from workers.logfile import existing, log_path
+from workers.loglines import Line, decode_line
 from workers.logrows import MESSAGE_EPOCH_NS, MESSAGE_MONOTONIC_NS
 from workers.logs import BATCH_MAX, Console, LogsAgent, Source, due, merge
 
@@ -293,125 +290,6 @@ def _few(source: Source) -> Callable[[], Words]:
         return source.consumer.poll(2)
 
     return poll
-
-
-class TestRotatingFile:
-    def test_files_stay_below_their_limits_and_are_private(self, tmp_path: Path) -> None:
-        path = log_path(tmp_path)
-        file = RotatingFile(path, bytes_max=1_000, files_max=3)
-        for number in range(100):
-            file.write(b"".join(b"%060d\n" % (number * 10 + part) for part in range(10)))
-        file.close()
-
-        files = existing(path, 100)
-        numbers = [int(line) for one in reversed(files) for line in one.read_bytes().split()]
-        assert len(files) == 3
-        assert all(one.stat().st_size <= 1_000 for one in files)
-        assert {stat.S_IMODE(one.stat().st_mode) for one in files} == {0o600}
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        assert numbers == list(range(numbers[0], 1_000))
-
-    def test_line_larger_than_a_file_gets_one_of_its_own(self, tmp_path: Path) -> None:
-        path = log_path(tmp_path)
-        file = RotatingFile(path, bytes_max=10, files_max=4)
-        file.write(b"a\n" + b"b" * 50 + b"\nc\n")
-        file.close()
-
-        assert [one.read_bytes() for one in existing(path, 9)] == [
-            b"c\n",
-            b"b" * 50 + b"\n",
-            b"a\n",
-        ]
-
-    def test_half_line_of_a_killed_writer_is_cut_off(self, tmp_path: Path) -> None:
-        path = log_path(tmp_path)
-        path.parent.mkdir()
-        path.write_bytes(b"whole\nhal")
-        file = RotatingFile(path, bytes_max=1_000, files_max=2)
-        file.write(b"next\n")
-        file.close()
-
-        assert path.read_bytes() == b"whole\nnext\n"
-
-    def test_one_file_only_starts_over(self, tmp_path: Path) -> None:
-        path = log_path(tmp_path)
-        file = RotatingFile(path, bytes_max=4, files_max=1)
-        file.write(b"aaa\nbbb\n")
-        file.close()
-
-        assert [one.read_bytes() for one in existing(path, 9)] == [b"bbb\n"]
-
-    def test_symbolic_link_is_refused(self, tmp_path: Path) -> None:
-        path = log_path(tmp_path)
-        path.parent.mkdir()
-        path.symlink_to(tmp_path / "elsewhere")
-
-        with pytest.raises(OSError, match="symbolic"):
-            RotatingFile(path, bytes_max=4, files_max=1)
-
-
-class TestTail:
-    def write(self, tmp_path: Path, *lines: Line) -> RotatingFile:
-        file = RotatingFile(log_path(tmp_path), bytes_max=400, files_max=99)
-        for line in lines:
-            file.write(msgspec.json.encode(line) + b"\n")
-        return file
-
-    def line(self, number: int, worker: str = "trader", level: str = "info") -> Line:
-        text = "2025-01-01T09:15:00.123456789Z"
-        return Line(text, level, worker, 1, 1, number, "step", {"number": number})
-
-    def test_lines_of_all_files_are_printed_oldest_first(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        self.write(tmp_path, *(self.line(number) for number in range(20))).close()
-        log_cli.tail(tmp_path, "", "debug", follow=False, as_json=True)
-
-        printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [line["sequence"] for line in printed] == list(range(20))
-
-    def test_worker_and_level_choose_lines(
-        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        self.write(
-            tmp_path, self.line(1), self.line(2, "keeper", "error"), self.line(3, level="error")
-        ).close()
-        log_cli.tail(tmp_path, "trader", "warning", follow=False, as_json=False)
-
-        assert capsys.readouterr().out == "09:15:00.123456 error    trader       step number=3\n"
-
-    def test_reader_follows_through_any_number_of_rotations(self, tmp_path: Path) -> None:
-        file = self.write(tmp_path, self.line(0))
-        reader = log_cli.Reader(log_path(tmp_path))
-        seen = [decode_line(raw).sequence for raw in reader.read()]
-        for number in range(1, 12):
-            file.write(msgspec.json.encode(self.line(number)) + b"\n")
-        seen += [decode_line(raw).sequence for raw in reader.read()]
-        file.write(msgspec.json.encode(self.line(12)) + b"\n")
-        seen += [decode_line(raw).sequence for raw in reader.read()]
-        file.close()
-        reader.close()
-
-        assert seen == list(range(13))
-
-    def test_unknown_level_is_one_clear_line(self, tmp_path: Path) -> None:
-        with pytest.raises(ValueError, match="a log level must be one of debug, info"):
-            log_cli.tail(tmp_path, "", "loud", follow=False, as_json=False)
-
-    def test_missing_log_is_one_clear_line(self, tmp_path: Path) -> None:
-        with pytest.raises(FileNotFoundError, match="must have left a log"):
-            log_cli.tail(tmp_path, "", "info", follow=False, as_json=False)
-
-
-class TestConsoleText:
-    def test_text_cannot_steer_the_terminal(self) -> None:
-        line = Line(
-            "2025-01-01T09:15:00.123456789Z", "info", "t", 1, 1, 0, "a\x1b[2J",
-            {"b\n": "c\x1b]0;d\x07", "e": ["f\r"]},
-        )  # fmt: skip
-
-        text = console_text(line, colour=False)
-        assert text.isprintable()
 
 
 CHILD = """
