@@ -43,7 +43,9 @@ GENERATION_FILE, INSTRUMENTS_FILE, RING_FILE = "generation.json", "instruments.j
 # Twice the largest frame: one is whole in the buffer wherever the read began.
 BUFFER_BYTES = 2 * (HEADER_BYTES + RECORDS_MAX * ROW_BYTES)
 NOTHING: Words = np.empty((0, ROW_WORDS), np.int64)
-DOUBTS_MAX = 3  # reads of the same damaged bytes before they are believed
+# Damage is believed when it is read again: a recorder that has just started may have replaced a
+# torn frame while we read it.
+READS_MAX = 3
 
 
 class JournalError(OSError):
@@ -175,7 +177,7 @@ class Tail:
         self._file = -1
         self._path = self._folder
         self._offset = 0
-        self._doubts = 0
+        self._damage = ""  # what is wrong with the bytes at our place
 
     @property
     def next_sequence(self) -> int:
@@ -191,7 +193,7 @@ class Tail:
         """
         parts: list[Words] = []
         wanted = records_max
-        while wanted > 0 and (len(self._rest) > 0 or self._fill()):
+        while wanted > 0 and (len(self._rest) > 0 or self._fill(is_first=not parts)):
             parts.append(self._rest[:wanted])
             self._rest = self._rest[wanted:]
             wanted -= len(parts[-1])
@@ -205,16 +207,25 @@ class Tail:
             os.close(self._file)
             self._file = -1
 
-    def _fill(self) -> bool:
-        """Reads whole frames into the rest, from this file or the next; says whether it did."""
+    def _fill(self, *, is_first: bool) -> bool:
+        """Reads whole frames into the rest, from this file or the next; says whether it did.
+
+        Damage is raised when it is the first thing found: what lies before it is returned first.
+        """
         while self._file >= 0 or self._roll_over():
-            size = os.preadv(self._file, [self._buffer], self._offset)
-            frames = self._frames(memoryview(self._buffer)[:size])
+            frames: list[Words] = []
+            for _ in range(READS_MAX):
+                size = os.preadv(self._file, [self._buffer], self._offset)
+                frames = self._frames(memoryview(self._buffer)[:size])
+                if frames or not self._damage:
+                    break
             if frames:
                 self._rest = np.concatenate(frames)
                 return True
             if not self._roll_over():
                 break
+        if self._damage and is_first:
+            raise JournalError(self._damage)
         return False
 
     def _frames(self, view: memoryview) -> list[Words]:
@@ -222,6 +233,7 @@ class Tail:
 
         Lifetime: the records lie in the buffer.
         """
+        self._damage = ""
         place = self._skip(view)
         found: list[Words] = []
         while place < len(view):
@@ -229,10 +241,9 @@ class Tail:
             frame = finding.frame
             fault = finding.fault or (self._fault(frame) if frame is not None else "")
             if fault or frame is None:
-                if finding.verdict != Verdict.TORN and not found:
-                    self._doubt(f"{fault}: file={self._path} offset={self._offset + place}")
+                if finding.verdict != Verdict.TORN:
+                    self._damage = f"{fault}: file={self._path} offset={self._offset + place}"
                 break
-            self._doubts = 0
             found.append(rows_of(view, place, frame)[self._ahead - frame.first :])
             self._ahead = frame.next_sequence
             place += frame.size_bytes
@@ -250,16 +261,6 @@ class Tail:
         expected = Origin(self._code, self.generation, ROW_BYTES)
         return place_fault(frame, expected, first=min(frame.first, self._ahead))
 
-    def _doubt(self, fault: str) -> None:
-        """Raises when bytes stay damaged; a writer that restarts may replace them as we read."""
-        following = segment_path(self._folder, self._ahead)
-        if following != self._path and following.exists():
-            return  # a writer found the damage before us and went on in that file
-        self._doubts += 1
-        if self._doubts >= DOUBTS_MAX:
-            self._doubts = 0
-            raise JournalError(fault)
-
     def _roll_over(self) -> bool:
         """Opens the file that holds our place when it is another one than the open one."""
         following = segment_path(self._folder, self._ahead)
@@ -273,7 +274,7 @@ class Tail:
             following = holding
         self.close()
         self._file = os.open(following, os.O_RDONLY | os.O_CLOEXEC)
-        self._path, self._offset, self._doubts = following, 0, 0
+        self._path, self._offset, self._damage = following, 0, ""
         return True
 
     def _holding(self) -> Path | None:

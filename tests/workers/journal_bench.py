@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from threading import Event
@@ -16,22 +18,32 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from config.settings import EngineSettings, RingSettings, Settings
+from config.settings import (
+    EngineSettings,
+    JournalSettings,
+    RingSettings,
+    Settings,
+    StoreSettings,
+    WorkerSettings,
+)
 from engine import instruments as grids
 from engine.frames import Moment, Origin, ring_code
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX, Instrument, to_words
 from engine.records import Kind, tag
-from shm import ring, segment
+from shm import ring as shared_ring
+from shm import segment
 from shm import stats as shared_stats
 from shm.latest import Latest
 from shm.ring import GATING, Producer
 from shm.segment import Words
 from workers import board
-from workers.agent import SegmentPlan
+from workers.agent import LoopAgent, Phase, SegmentPlan
 from workers.context import AgentContext, Memory, Run
 from workers.journal_writer import RingWriter
 from workers.log import Logger
 from workers.recorder import RecorderAgent
+from workers.store import StoreAgent, stored_counts
+from workers.tables import TABLE_OF, TABLES
 
 WAIT_S_MAX = 60.0
 GENERATION = 3
@@ -77,7 +89,16 @@ def small_settings(name: str, **sections: Any) -> Settings:
         Settings(),
         engine=EngineSettings(name=name),
         rings=RingSettings(market=1_024, decisions=256),
+        workers=(WorkerSettings(name=WORKER, agents=("recorder", "store")),),
         **sections,
+    )
+
+
+def store_settings(name: str, **store: Any) -> Settings:
+    return small_settings(
+        name,
+        journal=JournalSettings(segment_bytes_max=50_000, flush="none"),
+        store=StoreSettings(flush_ms=5, retry_ms_max=50, **store),
     )
 
 
@@ -90,7 +111,7 @@ def opened_run(
     run = Run(settings, data_dir, generation, plans)
     memory = Memory(run)
     made = [
-        ring.create(
+        shared_ring.create(
             run.prefix + plan.name, generation, capacity=plan.capacity, row_bytes=plan.row_bytes,
             kinds=(GATING,) * len(plan.readers), parkable=plan.parkable,
         )
@@ -98,6 +119,7 @@ def opened_run(
     ]  # fmt: skip
     for name, size, layout in (
         (f"stats.{WORKER}", shared_stats.BODY_BYTES, shared_stats.LAYOUT),
+        ("stats.supervisor", shared_stats.BODY_BYTES, shared_stats.LAYOUT),
         ("board", board.BODY_BYTES, board.LAYOUT),
         *plans,
     ):
@@ -210,3 +232,91 @@ def kill(process: ForkServerProcess) -> None:
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
+
+
+def record_run(memory: Memory, count: int) -> None:
+    """Publishes `count` records in every ring and journals them."""
+    recorder = RecorderAgent(context_of(memory, "recorder"))
+    recorder.on_start()
+    goals = {ring: memory.producer(ring).cursor + count for ring in journaled(memory)}
+    while any(memory.producer(ring).cursor < goal for ring, goal in goals.items()):
+        for ring, goal in goals.items():
+            producer = memory.producer(ring)
+            publish(producer, ring, min(goal - producer.cursor, 200))
+        release_others(memory)
+        while recorder.do_work():
+            pass
+    recorder._tell_at = recorder._instruments_at = 0
+    recorder.do_work()
+    recorder.on_close()
+
+
+async def poll_until_drained(agent: StoreAgent) -> None:
+    async with asyncio.timeout(WAIT_S_MAX):
+        while not agent.on_phase(Phase.STORE):
+            agent.do_work()
+            await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def opened_store(memory: Memory, notes: Notes | None = None) -> AsyncIterator[StoreAgent]:
+    agent = StoreAgent(context_of(memory, "store", notes))
+    agent.on_start()
+    assert isinstance(agent, LoopAgent)
+    await agent.open()
+    try:
+        yield agent
+    finally:
+        await agent.close()
+        agent.on_close()
+
+
+def store_all(memory: Memory, notes: Notes | None = None) -> None:
+    async def work() -> None:
+        async with opened_store(memory, notes) as agent:
+            await poll_until_drained(agent)
+
+    asyncio.run(work())
+
+
+def expected_counts(memory: Memory) -> dict[str, int]:
+    """Rows by table that the rings' sequences imply."""
+    counts = {table.name: 0 for table in TABLES}
+    for ring in journaled(memory):
+        rows = rows_for(ring, 0, memory.producer(ring).cursor + 1)
+        for number, count in zip(*np.unique(rows[:, 1] & 0x7FFF, return_counts=True), strict=True):
+            counts[TABLE_OF[Kind(int(number))].name] += int(count)
+    return counts
+
+
+def store_forever(run: Run) -> None:
+    """Is a store process: stores until it is killed."""
+    memory = Memory(run)
+
+    async def work() -> None:
+        async with opened_store(memory) as agent:
+            while True:
+                agent.do_work()
+                await asyncio.sleep(0.001)
+
+    asyncio.run(work())
+
+
+def stored_total(memory: Memory) -> int:
+    """Rows of this run in the database."""
+    return sum(stored_counts(memory).values())
+
+
+def _has_stored(memory: Memory, goal: int) -> bool:
+    return stored_total(memory) > goal
+
+
+def kill_stores_while_they_work(memory: Memory, kills: int) -> None:
+    """Kills one store process after the other, each when it has stored some more."""
+    random = np.random.default_rng(3)
+    for _ in range(kills):
+        record_run(memory, int(random.integers(600, 1_500)))
+        goal = stored_total(memory) + int(random.integers(1, 3_000))
+        process = start(store_forever, memory.run)
+        await_until(functools.partial(_has_stored, memory, goal), "the store works")
+        kill(process)
