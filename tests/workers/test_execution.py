@@ -1,0 +1,630 @@
+"""Execution against a scripted venue: every order of words, every loss."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from pathlib import Path
+
+import pytest
+
+from engine.control import CANCEL_ALL, OPERATOR_HALT, TRADE, set_word
+from engine.orders import ORDER_STATE
+from engine.positions import CASH, FEES_QUOTE_E8, FILLS, POSITION_LOTS
+from engine.records import (
+    CLIENT_ID,
+    CUMULATIVE_LOTS,
+    FEE_ASSET,
+    FEE_E8,
+    LAST_LOTS,
+    LAST_TICKS,
+    LEAVES_LOTS,
+    REPORT_TRADE_ID,
+    REPORT_VENUE_ORDER_ID,
+    STATUS,
+    STATUS_LIQUIDITY,
+    STATUS_ORDER,
+    STATUS_REQUEST,
+    STEP_COUNT,
+    STEP_FIRST,
+    TRIGGER,
+    TRIGGER_NS,
+    VENUE_CODE,
+    OrderState,
+    Reason,
+    RequestState,
+    Side,
+    client_id_of,
+    client_text,
+    flags_of,
+    part,
+    source_of,
+)
+from engine.venuemessages import NO_SESSION, UNKNOWN_ORDER
+from shm.histogram import COUNT
+from shm.segment import Words
+from tests.workers.execution_rig import GENERATION, Rig, Venue, VenueOrder, placed, play
+from workers.agent import Phase
+from workers.exchange.keys import KeyPair, make_ed25519_pair, make_hmac_pair, payload
+from workers.execution import RefusedError
+
+QUICK_MS = 100
+
+
+def state(report: Words) -> OrderState:
+    return OrderState(part(int(report[STATUS]), STATUS_ORDER))
+
+
+def request_state(report: Words) -> RequestState:
+    return RequestState(part(int(report[STATUS]), STATUS_REQUEST))
+
+
+def test_an_order_is_acknowledged_then_filled(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id, request, order = await placed(rig, venue, lots=10)
+        await venue.answer(request, order.ack())
+        await venue.say(order.event("NEW"))
+        await rig.reported(Reason.SENT, Reason.ACK)
+        await venue.say(order.trade("0.00010", 55))
+        sent, ack, fill = await rig.reported(Reason.SENT, Reason.ACK, Reason.FILL)
+
+        assert [state(r) for r in (sent, ack, fill)] == [
+            OrderState.PENDING_NEW,
+            OrderState.NEW,
+            OrderState.FILLED,
+        ]
+        assert {int(r[CLIENT_ID]) for r in (sent, ack, fill)} == {client_id}
+        assert {int(r[TRIGGER]) for r in (sent, ack, fill)} == {41}
+        assert sent[TRIGGER_NS] == fill[TRIGGER_NS] > 0
+        assert (flags_of(fill), source_of(fill)) == (Side.BUY, 1)
+        assert ack[REPORT_VENUE_ORDER_ID] == 7001
+        assert (fill[LAST_TICKS], fill[LAST_LOTS], fill[REPORT_TRADE_ID]) == (60_000, 10, 55)
+        assert (fill[CUMULATIVE_LOTS], fill[LEAVES_LOTS]) == (10, 0)
+        assert (fill[FEE_E8], fill[FEE_ASSET]) == (100, 1)
+        assert part(int(fill[STATUS]), STATUS_LIQUIDITY) == 1
+        position = rig.position()
+        assert (position[POSITION_LOTS], position[CASH]) == (10, -600_000)
+        assert (position[FEES_QUOTE_E8], position[FILLS]) == (100, 1)
+        stats = rig.memory.stats("trader")
+        assert stats.histogram("tick_to_order_latency_seconds")[COUNT] == 1
+        assert stats.histogram("order_execution_latency_seconds")[COUNT] == 1
+        names = ("orders_sent_total", "acks_total", "fills_total", "rejects_total")
+        assert [rig.counter(name) for name in names] == [1, 1, 1, 0]
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_each_batch_is_recorded_before_it_is_taken(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        rig.order()
+        rig.order()
+        await rig.reported(Reason.SENT, Reason.SENT)
+        rig.order()
+        await rig.reported(Reason.SENT, Reason.SENT, Reason.SENT)
+
+        steps = rig.memory.producer("steps.execution")
+        found = [steps.row(s) for s in range(steps.cursor + 1)]
+        assert [(int(s[STEP_FIRST]), int(s[STEP_COUNT])) for s in found] == [(0, 2), (2, 1)]
+        assert rig.consumer("orders", "execution").lag == 0
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_fill_may_come_before_the_answer(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue, lots=10)
+        await venue.say(order.trade("0.00004", 55))
+        await venue.answer(request, order.ack())
+        await venue.say(order.trade("0.00006", 56))
+        reports = await rig.reported(Reason.SENT, Reason.FILL, Reason.FILL)
+
+        expected = [OrderState.PENDING_NEW, OrderState.PARTIALLY_FILLED, OrderState.FILLED]
+        assert [state(r) for r in reports] == expected
+        assert [int(r[CUMULATIVE_LOTS]) for r in reports] == [0, 4, 10]
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_fill_told_twice_counts_once(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue, lots=10)
+        await venue.answer(request, order.ack())
+        event = order.trade("0.00004", 55)
+        await venue.say(event)
+        await venue.say(event)
+        await rig.until(lambda: rig.counter("duplicate_fills_total") == 1)
+
+        assert rig.reasons() == [Reason.SENT, Reason.ACK, Reason.FILL]
+        assert rig.position()[POSITION_LOTS] == 4
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_refused_order_is_rejected_with_the_venues_code(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, _ = await placed(rig, venue)
+        await venue.refuse(request, -2010)
+        report = (await rig.reported(Reason.SENT, Reason.REJECT))[-1]
+
+        assert (state(report), report[VENUE_CODE]) == (OrderState.REJECTED, -2010)
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+@pytest.mark.parametrize(("code", "status"), [(-1007, 400), (-1000, 400), (-1003, 503)])
+def test_a_refusal_that_says_nothing_makes_the_order_unknown(
+    segment_prefix: str, tmp_path: Path, code: int, status: int
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue)
+        await venue.refuse(request, code, status)
+        unknown = (await rig.reported(Reason.SENT, Reason.UNKNOWN))[-1]
+        query = await rig.until(lambda: venue.take("order.status"))
+        await venue.answer(query, order.result())
+        resolved = (await rig.reported(Reason.UNKNOWN, Reason.RESOLVED))[-1]
+
+        assert state(unknown) == OrderState.UNKNOWN
+        assert state(resolved) == OrderState.NEW
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_an_unanswered_order_is_unknown_and_never_sent_again(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id, _, order = await placed(rig, venue, lots=10)
+        unknown = (await rig.reported(Reason.SENT, Reason.UNKNOWN))[-1]
+        query = await rig.until(lambda: venue.take("order.status"))
+        order.trade("0.00010", 91)
+        await venue.answer(query, order.result())
+        trades = await rig.until(lambda: venue.take("myTrades"))
+        await venue.answer(trades, [order.my_trade("0.00010", 91, "599.50")])
+        fill = (await rig.reported(Reason.UNKNOWN, Reason.FILL))[-1]
+
+        assert (state(unknown), request_state(unknown)) == (
+            OrderState.UNKNOWN,
+            RequestState.TIMEOUT,
+        )
+        assert query["params"]["origClientOrderId"] == client_text(client_id)
+        assert trades["params"]["orderId"] == 7001
+        assert (state(fill), fill[LAST_TICKS]) == (OrderState.FILLED, 59_950)
+        assert rig.counter("fills_recovered_total") == 1
+        assert [r["method"] for r in venue.seen].count("order.place") == 1
+
+    play(scenario, segment_prefix, tmp_path, request_ms_max=QUICK_MS)
+
+
+def test_an_order_that_never_arrived_is_rejected_after_several_answers(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        await placed(rig, venue)
+        for _ in range(3):
+            query = await rig.until(lambda: venue.take("order.status"))
+            assert rig.reasons() == [Reason.SENT, Reason.UNKNOWN]
+            await venue.refuse(query, -2013)
+        resolved = (await rig.reported(Reason.UNKNOWN, Reason.RESOLVED))[-1]
+
+        assert (state(resolved), resolved[VENUE_CODE]) == (OrderState.REJECTED, -2013)
+
+    play(scenario, segment_prefix, tmp_path, request_ms_max=QUICK_MS)
+
+
+def test_a_cancel_ends_an_order(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id, request, order = await placed(rig, venue)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        rig.cancel(client_id)
+        cancel = await rig.until(lambda: venue.take("order.cancel"))
+        await venue.say(order.end())
+        await venue.answer(cancel, order.result())
+        reports = await rig.reported(Reason.CANCEL_SENT, Reason.CANCELED)
+
+        assert cancel["params"]["origClientOrderId"] == client_text(client_id)
+        assert [state(r) for r in reports[-2:]] == [OrderState.NEW, OrderState.CANCELED]
+        assert rig.counter("cancels_sent_total") == 1
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_fill_beats_a_cancel(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id, request, order = await placed(rig, venue, lots=10)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        rig.cancel(client_id)
+        cancel = await rig.until(lambda: venue.take("order.cancel"))
+        await venue.refuse(cancel, -2011)
+        refused = (await rig.reported(Reason.CANCEL_REJECT))[-1]
+        await venue.say(order.trade("0.00010", 3))
+        reports = await rig.reported(Reason.CANCEL_SENT, Reason.CANCEL_REJECT, Reason.FILL)
+
+        assert (state(refused), refused[VENUE_CODE]) == (OrderState.NEW, -2011)
+        assert state(reports[-1]) == OrderState.FILLED
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_an_end_is_believed_only_after_all_its_fills(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id, request, order = await placed(rig, venue, lots=10)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        rig.cancel(client_id)
+        cancel = await rig.until(lambda: venue.take("order.cancel"))
+        fill = order.trade("0.00004", 3)
+        ended = order.end()
+        await venue.answer(cancel, order.result())
+        await venue.say(fill)
+        await venue.say(ended)
+        reports = await rig.reported(Reason.CANCEL_SENT, Reason.FILL, Reason.CANCELED)
+
+        assert (state(reports[-1]), reports[-1][CUMULATIVE_LOTS]) == (OrderState.CANCELED, 4)
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_an_order_that_cannot_rest_expires(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue)
+        await venue.say(order.event("NEW"))
+        order.status = "EXPIRED"
+        await venue.say(order.event("EXPIRED"))
+        await venue.answer(request, order.ack())
+        reports = await rig.reported(Reason.SENT, Reason.ACK, Reason.EXPIRED)
+
+        assert state(reports[-1]) == OrderState.EXPIRED
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_cancel_of_an_order_nobody_knows_is_refused_here(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        rig.cancel(client_id_of(GENERATION, 999))
+        report = (await rig.reported(Reason.CANCEL_REJECT))[-1]
+
+        assert report[VENUE_CODE] == UNKNOWN_ORDER
+        assert "order.cancel" not in [r["method"] for r in venue.seen]
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_lost_connection_leaves_requests_unknown_and_recovers_missed_fills(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, first, working = await placed(rig, venue, lots=10)
+        await venue.answer(first, working.ack())
+        await rig.reported(Reason.ACK)
+        _, second, lost = await placed(rig, venue, lots=5)
+        lost.order_id = 7002
+        working.trade("0.00003", 11)
+        venue.open_orders = [working.result(), lost.result()]
+        await venue.hang_up()
+        unknown = (await rig.reported(Reason.SENT, Reason.UNKNOWN))[-1]
+        assert request_state(unknown) == RequestState.DISCONNECTED
+        trades = await rig.until(lambda: venue.take("myTrades"))
+        await venue.answer(trades, [working.my_trade("0.00003", 11)])
+        query = await rig.until(lambda: venue.take("order.status"))
+        await venue.answer(query, working.result())
+        await rig.until(lambda: rig.agent._memory.is_ready)
+        await rig.until(lambda: Reason.FILL in rig.reasons())
+
+        tail = rig.told()[4:]
+        assert sorted(Reason(int(r[STATUS]) >> 32 & 0x7FFF) for r in tail) == [
+            Reason.FILL,
+            Reason.RESOLVED,
+        ]
+        assert rig.position()[POSITION_LOTS] == 3
+        assert rig.agent._memory.live_count == 2
+        assert second["params"]["quantity"] == "0.00005"
+        assert [r["method"] for r in venue.seen].count("order.place") == 2
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_an_order_that_ended_while_we_were_away_ends_here_too(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue, lots=10)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        await venue.hang_up()
+        order.status = "CANCELED"
+        query = await rig.until(lambda: venue.take("order.status"))
+        await venue.answer(query, order.result())
+        report = (await rig.reported(Reason.ACK, Reason.CANCELED))[-1]
+
+        assert state(report) == OrderState.CANCELED
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_an_order_without_a_connection_is_refused_at_once(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        venue.is_silent_for = {"userDataStream.subscribe.signature"}
+        await venue.hang_up()
+        await rig.until(lambda: not rig.agent._memory.is_ready)
+        rig.order()
+        report = (await rig.reported(Reason.REJECT))[-1]
+
+        assert (state(report), report[VENUE_CODE]) == (OrderState.REJECTED, NO_SESSION)
+        assert rig.counter("rejects_total") == 1
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_cancel_wanted_while_away_is_sent_after_the_reconnect(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id, request, order = await placed(rig, venue)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        venue.open_orders = [order.result()]
+        venue.is_silent_for = {"userDataStream.subscribe.signature"}
+        await venue.hang_up()
+        await rig.until(lambda: not rig.agent._memory.is_ready)
+        rig.cancel(client_id)
+        rig.agent.do_work()
+        venue.is_silent_for = set()
+        await venue.hang_up()
+        await rig.until(lambda: venue.take("order.cancel"))
+
+        assert rig.reasons()[-1] == Reason.CANCEL_SENT
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_an_open_order_of_ours_is_adopted_and_a_foreign_one_left_alone(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, ours = await placed(rig, venue, lots=10)
+        await venue.refuse(request, -2010)
+        await rig.reported(Reason.REJECT)
+        ours.params["newClientOrderId"] = client_text(client_id_of(3, 8))
+        ours.traded, ours.status = ours.traded + 0, "NEW"
+        foreign = VenueOrder({**ours.params, "newClientOrderId": "somebody"}, 9)
+        venue.open_orders = [foreign.result(), ours.result()]
+        await venue.hang_up()
+        report = (await rig.reported(Reason.ADOPTED))[-1]
+        await venue.say(ours.trade("0.00004", 77))
+        fill = (await rig.reported(Reason.ADOPTED, Reason.FILL))[-1]
+
+        assert report[CLIENT_ID] == client_id_of(3, 8)
+        assert (report[LAST_TICKS], report[LAST_LOTS], report[LEAVES_LOTS]) == (60_000, 10, 10)
+        assert (flags_of(report), state(report)) == (Side.BUY, OrderState.NEW)
+        assert state(fill) == OrderState.PARTIALLY_FILLED
+        assert rig.counter("foreign_orders_total") == 1
+        assert rig.counter("adopted_orders_total") == 1
+        assert "order.cancel" not in [r["method"] for r in venue.seen]
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_killed_worker_goes_on_where_it_stopped(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, first, working = await placed(rig, venue, lots=10)
+        await venue.answer(first, working.ack())
+        await venue.say(working.trade("0.00002", 1))
+        await rig.reported(Reason.FILL)
+        _, _, lost = await placed(rig, venue, lots=5)
+        await rig.reported(Reason.SENT)
+        third = rig.order(lots=7)
+        lost.order_id = 7002
+        venue.open_orders = [working.result(), lost.result()]
+        await rig.kill_and_restart()
+        await rig.reported(Reason.UNKNOWN, Reason.RESOLVED, Reason.SENT)
+        request = await rig.until(lambda: venue.take("order.place"))
+
+        assert request["params"]["newClientOrderId"] == client_text(third)
+        assert [r["method"] for r in venue.seen].count("order.place") == 3
+        await venue.say(working.trade("0.00003", 2))
+        await rig.reported(Reason.FILL)
+        assert rig.position()[POSITION_LOTS] == 5
+        assert rig.position()[FILLS] == 2
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_record_that_is_in_the_table_is_not_sent_again(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue, lots=10)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        venue.open_orders = [order.result()]
+        # As if the worker had died after the row was written and before anything else was.
+        rig.agent._memory.table[1] = 0
+        control = rig.orders.control
+        control[48] = -1
+        await rig.kill_and_restart()
+        for _ in range(20):
+            rig.agent.do_work()
+
+        assert [r["method"] for r in venue.seen].count("order.place") == 1
+        assert rig.reasons() == [Reason.SENT, Reason.ACK]
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_cancel_all_cancels_every_open_order(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        orders = []
+        for number in range(3):
+            _, request, order = await placed(rig, venue)
+            order.order_id += number
+            await venue.answer(request, order.ack())
+            orders.append(order)
+        await rig.until(lambda: rig.counter("acks_total") == 3)
+        set_word(rig.control, OPERATOR_HALT, CANCEL_ALL)
+        for order in orders:
+            cancel = await rig.until(lambda: venue.take("order.cancel"))
+            order.status = "CANCELED"
+            await venue.answer(cancel, order.result())
+        await rig.until(lambda: rig.agent._memory.live_count == 0)
+        set_word(rig.control, OPERATOR_HALT, TRADE)
+
+        assert rig.reasons()[-3:] == [Reason.CANCELED] * 3
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_the_cancel_phase_waits_for_every_end(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+
+        assert rig.agent.on_phase(Phase.CANCEL) is False
+        cancel = await rig.until(lambda: venue.take("order.cancel"))
+        assert rig.agent.on_phase(Phase.CANCEL) is False
+        order.status = "CANCELED"
+        await venue.answer(cancel, order.result())
+        await rig.until(lambda: rig.agent.on_phase(Phase.CANCEL))
+        assert rig.agent.on_phase(Phase.CLOSE) is True
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_the_cancel_phase_gives_up_in_time(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        await rig.until(lambda: rig.agent.on_phase(Phase.CANCEL), "bounded wait")
+
+        assert rig.agent._memory.live_count == 1
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_every_request_of_an_hmac_key_is_signed(segment_prefix: str, tmp_path: Path) -> None:
+    pair = make_hmac_pair()
+
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id, request, order = await placed(rig, venue)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        rig.cancel(client_id)
+        await rig.until(lambda: venue.take("order.cancel"))
+
+        for seen in venue.seen:
+            params = {name: str(value) for name, value in seen["params"].items()}
+            signature = params.pop("signature")
+            text = payload(params).encode()
+            assert signature == hmac.new(pair.secret.encode(), text, hashlib.sha256).hexdigest()
+            assert params["apiKey"] == pair.api_key
+
+    play(scenario, segment_prefix, tmp_path, pair=pair)
+
+
+def test_an_ed25519_key_logs_on_once_and_orders_carry_no_signature(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    pair = make_ed25519_pair()
+
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, _ = await placed(rig, venue)
+
+        methods = [r["method"] for r in venue.seen]
+        assert methods[:3] == ["session.logon", "userDataStream.subscribe", "openOrders.status"]
+        logon = {name: str(value) for name, value in venue.seen[0]["params"].items()}
+        signature = logon.pop("signature")
+        assert pair.credential().checker.is_valid(payload(logon), signature)
+        assert "signature" not in request["params"]
+        assert "apiKey" not in request["params"]
+
+    play(scenario, segment_prefix, tmp_path, pair=pair)
+
+
+def test_a_refused_key_is_a_configuration_error(segment_prefix: str, tmp_path: Path) -> None:
+    pair = KeyPair("k" * 64, "s" * 64)
+
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        venue.refusal = (401, -2015, "Invalid API-key, IP, or permissions for action.")
+        await venue.hang_up()
+        await rig.until(lambda: rig.agent._desk.refusal)
+        with pytest.raises(
+            RefusedError, match="the venue must accept our key: code=-2015"
+        ) as error:
+            await rig.agent.open()
+
+        assert pair.secret not in str(error.value)
+
+    play(scenario, segment_prefix, tmp_path, pair=pair)
+
+
+def test_no_order_is_taken_while_reports_have_no_room(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue, lots=10)
+        capacity = rig.reports.capacity
+        for _ in range(capacity - rig.reports.cursor - 300):
+            rig.reports.append(rig.reports.row(0))
+        rig.order()
+        for _ in range(10):
+            rig.agent.do_work()
+        assert rig.consumer("orders", "execution").lag == 1
+        for _ in range(100):
+            rig.reports.append(rig.reports.row(0))
+        before = rig.reports.cursor
+        await venue.answer(request, order.ack())
+        await rig.until(lambda: rig.agent._desk._inbox)
+        assert rig.reports.cursor == before
+        for reader in ("signal", "risk", "recorder"):
+            rig.consumer("reports", reader).release(rig.reports.cursor)
+        await rig.until(lambda: venue.take("order.place"))
+
+        assert rig.consumer("orders", "execution").lag == 0
+        last = [rig.reports.row(before + n) for n in (1, 2)]
+        assert sorted(Reason(int(r[STATUS]) >> 32 & 0x7FFF) for r in last) == [
+            Reason.SENT,
+            Reason.ACK,
+        ]
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_ghost_order_is_cancelled(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue)
+        await venue.refuse(request, -2010)
+        await rig.reported(Reason.REJECT)
+        await venue.say(order.event("NEW"))
+        await rig.until(lambda: venue.take("order.cancel"))
+
+        assert rig.counter("ghost_orders_total") == 1
+        row = rig.agent._memory.find(client_id_of(GENERATION, 1))
+        assert rig.agent._memory.word(row, ORDER_STATE) == OrderState.REJECTED
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_words_nobody_understands_are_counted_and_survived(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        connection = venue.connections[-1]
+        for text in ("", "{", "[]", '{"id":5}', '{"event":{"e":"x"}}', '{"event":{"e":7}}'):
+            await connection.send(text)
+        _, request, order = await placed(rig, venue)
+        bad = order.trade("0.00001", 4)
+        bad["l"] = "0.000001"  # off the grid
+        await venue.say(bad)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.SENT, Reason.ACK)
+
+        assert rig.counter("order_messages_rejected_total") == 5
+
+    play(scenario, segment_prefix, tmp_path)
