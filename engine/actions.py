@@ -129,22 +129,15 @@ def signal(out: Words, value_ppm: int) -> int:
 @jit
 def is_live(order_state: int) -> bool:
     """Says whether an order of this state may still trade; UNKNOWN may."""
-    return (
-        order_state == _PENDING
-        or order_state == _NEW
-        or order_state == _PARTIAL
-        or order_state == _UNKNOWN
-    )
+    return order_state in (_PENDING, _NEW, _PARTIAL, _UNKNOWN)
 
 
 @jit
 def is_tradable(view: Words) -> bool:
     """Says whether the instrument trades, its book is synced and both sides have a price."""
-    return (
-        view[VIEW_GRID + STATUS_WORD] == TRADING
-        and view[VIEW_BOOK_STATE] == _SYNCED
-        and 0 < view[VIEW_BID_TICKS] < view[VIEW_ASK_TICKS]
-    )
+    if view[VIEW_GRID + STATUS_WORD] != TRADING or view[VIEW_BOOK_STATE] != _SYNCED:
+        return False
+    return bool(0 < view[VIEW_BID_TICKS] < view[VIEW_ASK_TICKS])
 
 
 @jit

@@ -95,7 +95,7 @@ def next_row(outputs: Words, output: int) -> Words:
         row = words_at(outputs[base + OUTPUT_ROWS] + ROW_BYTES * slot, ROW_WORDS)
     row[:] = 0
     row[SEQUENCE] = sequence
-    return row  # type: ignore[no-any-return]
+    return row
 
 
 @jit

@@ -133,7 +133,7 @@ def leaves_of(orders: Words, base: int) -> int:
     """Answers what of an entry may still trade: all that has not traded while it lives, else 0."""
     if orders[base + ENTRY_TERMS] & _LIVE == 0:
         return 0
-    return max(0, orders[base + ENTRY_QUANTITY_LOTS] - orders[base + ENTRY_CUMULATIVE_LOTS])
+    return max(0, orders[base + ENTRY_QUANTITY_LOTS] - orders[base + ENTRY_CUMULATIVE_LOTS])  # type: ignore[no-any-return]
 
 
 @jit

@@ -1,7 +1,8 @@
 """engine room: why an intent is denied, and the words of the limits in shared memory.
 
-The segment `limits` is a latest cell of LIMITS_WORDS: version, then LIMITS_VALUES values. Its one writer is the
-supervisor, which computes them with config/limits.py as soon as the instruments are known.
+The segment `limits` is a latest cell of LIMITS_WORDS: version, then LIMITS_VALUES values. Its one
+writer is the supervisor, which computes them with config/limits.py as soon as it knows the
+instruments.
 
     value 0      loaded          1 when the rest counts
     value 1      messages_max    orders and cancels in any second, all instruments together

@@ -124,8 +124,8 @@ def _are_terms_whole(row: Words) -> bool:
     side = part(row[TERMS], TERMS_SIDE)
     order_type = part(row[TERMS], TERMS_TYPE)
     timed = part(row[TERMS], TERMS_TIME_IN_FORCE) != _NONE
-    known = order_type == _LIMIT or order_type == _MARKET or order_type == _MAKER
-    return (side == _BUY or side == _SELL) and known and timed == (order_type == _LIMIT)
+    known = order_type in (_LIMIT, _MARKET, _MAKER)
+    return side in (_BUY, _SELL) and known and timed == (order_type == _LIMIT)
 
 
 @jit

@@ -230,7 +230,7 @@ def _see_record(row: Words, clock_ns: int, state: Words, parameters: Words, outp
         return
     if kind < _SIGNAL:
         _see_market(book_of(state, instrument), row)
-    elif kind == _INTENT_NEW or kind == _INTENT_CANCEL:
+    elif kind in (_INTENT_NEW, _INTENT_CANCEL):
         _see_intent(row, clock_ns, state, parameters, outputs)
     elif kind == _REPORT:
         orders = state[parameters[ORDERS_AT] :]

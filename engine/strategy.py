@@ -147,7 +147,7 @@ def load(use: str) -> Strategy:
             f"strategy module must import: use={use} error={type(error).__name__} detail={line}"
         ) from None
     if not isinstance(found, Strategy):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - one kind of error for whatever a user wrote
             f"strategy must be an engine.strategy.Strategy: use={use} type={type(found).__name__}"
         )
     return found

@@ -31,7 +31,6 @@ from engine.actions import (
     ACTION_WORDS,
     ACTIONS_MAX,
     CANCEL,
-    ORDER_WORDS,
     ORDERS_MAX,
     OUT_COUNT,
     OUT_DROPPED,
@@ -42,38 +41,16 @@ from engine.actions import (
     OUT_ORDERS_FREE,
     OUT_WORDS,
     OWN_CANCEL_NS,
-    OWN_CLIENT_ID,
-    OWN_CUMULATIVE_LOTS,
-    OWN_LEAVES_LOTS,
-    OWN_PLACED_NS,
-    OWN_PRICE_TICKS,
-    OWN_QUANTITY_LOTS,
-    OWN_SIDE,
-    OWN_STATE,
     PLACE,
-    VIEW_ASK_LOTS,
     VIEW_ASK_TICKS,
-    VIEW_BID_LOTS,
     VIEW_BID_TICKS,
-    VIEW_BOOK_STATE,
-    VIEW_FILLS,
     VIEW_GRID,
     VIEW_INSTRUMENT,
     VIEW_LEVEL,
     VIEW_NOW_NS,
-    VIEW_OPEN_BUY_LOTS,
     VIEW_OPEN_COUNT,
-    VIEW_OPEN_SELL_LOTS,
-    VIEW_ORDERS,
-    VIEW_POSITION_LOTS,
-    VIEW_QUOTE_ID,
-    VIEW_QUOTE_NS,
     VIEW_STRATEGY,
-    VIEW_TRADE_LOTS,
-    VIEW_TRADE_SIDE,
-    VIEW_TRADE_TICKS,
     VIEW_WORDS,
-    is_live,
     own_order,
 )
 from engine.decision import (
@@ -88,48 +65,39 @@ from engine.decision import (
 )
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX, STATUS_WORD
 from engine.records import (
-    AGGRESSOR_SIDE,
-    ASK_LOTS,
-    ASK_TICKS,
-    BID_LOTS,
-    BID_TICKS,
     CLIENT_ID,
     CLOCK_NS,
-    CUMULATIVE_LOTS,
-    DENIAL_INTENT,
     INTENT,
     PRICE_TICKS,
     QUANTITY_LOTS,
     ROW_WORDS,
     SIGNAL_STRATEGY,
     SIGNAL_VALUE_PPM,
-    STATE,
-    STATUS,
-    STATUS_ORDER,
-    STATUS_REASON,
     STEP_CLOCK_NS,
     STEP_COUNT,
     STEP_FIRST,
     STEP_INPUT,
     TAG,
     TERMS,
-    TRADE_LOTS,
-    TRADE_TICKS,
     TRIGGER,
     TRIGGER_NS,
-    UPDATE_ID,
     Kind,
     OrderState,
     Reason,
     Side,
-    client_id_of,
     instrument_of,
     kind_of,
     pack,
-    part,
     tag,
 )
 from engine.strategy import Strategy
+from engine.strategy_view import (
+    count_open,
+    enter_order,
+    see_denial,
+    see_market,
+    see_report,
+)
 from shm.jit import call_handler, handler, handler_address, jit
 from shm.segment import Words
 
@@ -224,68 +192,6 @@ def _view(state: Words, pair: Words) -> Words:
 
 
 @jit
-def count_open(view: Words) -> None:
-    """Adds up the live own orders of a view."""
-    count, buys, sells = 0, 0, 0
-    for index in range(ORDERS_MAX):
-        base = VIEW_ORDERS + ORDER_WORDS * index
-        if is_live(view[base + OWN_STATE]):
-            count += 1
-            if view[base + OWN_SIDE] == _BUY:
-                buys += view[base + OWN_LEAVES_LOTS]
-            else:
-                sells += view[base + OWN_LEAVES_LOTS]
-    view[VIEW_OPEN_COUNT] = count
-    view[VIEW_OPEN_BUY_LOTS] = buys
-    view[VIEW_OPEN_SELL_LOTS] = sells
-
-
-@jit
-def see_market(view: Words, row: Words) -> None:
-    """Brings a view up to date with a market record."""
-    kind = kind_of(row)
-    if kind == _QUOTE:
-        view[VIEW_BID_TICKS], view[VIEW_BID_LOTS] = row[BID_TICKS], row[BID_LOTS]
-        view[VIEW_ASK_TICKS], view[VIEW_ASK_LOTS] = row[ASK_TICKS], row[ASK_LOTS]
-        view[VIEW_QUOTE_ID], view[VIEW_QUOTE_NS] = row[UPDATE_ID], row[TRIGGER_NS]
-    elif kind == _TRADE:
-        view[VIEW_TRADE_TICKS], view[VIEW_TRADE_LOTS] = row[TRADE_TICKS], row[TRADE_LOTS]
-        view[VIEW_TRADE_SIDE] = row[AGGRESSOR_SIDE]
-    elif kind == _BOOK_STATE:
-        view[VIEW_BOOK_STATE] = row[STATE]
-
-
-@jit
-def _free_order(view: Words) -> int:
-    """Answers the slot for a new own order: never used, else the oldest that has ended."""
-    best, oldest = -1, 0
-    for index in range(ORDERS_MAX):
-        base = VIEW_ORDERS + ORDER_WORDS * index
-        if not is_live(view[base + OWN_STATE]):
-            client_id = view[base + OWN_CLIENT_ID]
-            if best < 0 or client_id < oldest:
-                best, oldest = base, client_id
-    return best
-
-
-@jit
-def _enter(view: Words, action: Words) -> None:
-    """Puts a fresh own order into the view, PENDING_NEW."""
-    base = _free_order(view)
-    if base < 0:
-        return  # cannot be: `place` refuses an order without a slot
-    quantity = action[ACTION_QUANTITY_LOTS]
-    view[base : base + ORDER_WORDS] = 0
-    view[base + OWN_CLIENT_ID] = action[ACTION_CLIENT_ID]
-    view[base + OWN_SIDE] = part(action[ACTION_TERMS], 0)
-    view[base + OWN_PRICE_TICKS] = action[ACTION_PRICE_TICKS]
-    view[base + OWN_QUANTITY_LOTS] = quantity
-    view[base + OWN_LEAVES_LOTS] = quantity
-    view[base + OWN_STATE] = _PENDING
-    view[base + OWN_PLACED_NS] = view[VIEW_NOW_NS]
-
-
-@jit
 def _header(out: Words, kind: int, view: Words, cause: Words) -> None:
     """Fills the words that every output has alike; the trigger is carried on unchanged."""
     strategy = view[VIEW_STRATEGY]
@@ -305,7 +211,7 @@ def _write_intent(outputs: Words, view: Words, action: Words, cause: Words) -> N
     row[INTENT], row[CLOCK_NS], row[TERMS] = row[0], view[VIEW_NOW_NS], terms
     if action[ACTION_KIND] == PLACE:
         _header(row, _INTENT_NEW, view, cause)
-        _enter(view, action)
+        enter_order(view, action)
     else:
         _header(row, _INTENT_CANCEL, view, cause)
         own = own_order(view, action[ACTION_CLIENT_ID])
@@ -333,7 +239,7 @@ def _write_actions(outputs: Words, state: Words, view: Words, cause: Words) -> N
         base = OUT_HEADER + ACTION_WORDS * index
         action = out[base : base + ACTION_WORDS]
         kind = action[ACTION_KIND]
-        if kind == PLACE or kind == CANCEL:
+        if kind in (PLACE, CANCEL):
             _write_intent(outputs, view, action, cause)
             state[HEADER_PLACED if kind == PLACE else HEADER_CANCELED] += 1
         else:
@@ -372,37 +278,6 @@ def _ask(row: Words, state: Words, parameters: Words, outputs: Words, index: int
 
 
 @jit
-def see_report(view: Words, base: int, row: Words) -> None:
-    """Brings an own order at `base` of its view up to date with a report on it.
-
-    Fills are booked by the growth of the cumulative quantity, so a fill told twice counts once.
-    """
-    status = part(row[STATUS], STATUS_ORDER)
-    filled = row[CUMULATIVE_LOTS] - view[base + OWN_CUMULATIVE_LOTS]
-    if filled > 0:
-        view[base + OWN_CUMULATIVE_LOTS] = row[CUMULATIVE_LOTS]
-        view[VIEW_POSITION_LOTS] += filled if view[base + OWN_SIDE] == _BUY else -filled
-        view[VIEW_FILLS] += 1
-    view[base + OWN_STATE] = status
-    left = view[base + OWN_QUANTITY_LOTS] - view[base + OWN_CUMULATIVE_LOTS]
-    view[base + OWN_LEAVES_LOTS] = max(0, left) if is_live(view[base + OWN_STATE]) else 0
-    if part(row[STATUS], STATUS_REASON) == _CANCEL_REJECT:
-        view[base + OWN_CANCEL_NS] = 0
-    count_open(view)
-
-
-@jit
-def _see_denial(view: Words, base: int, row: Words, generation: int) -> None:
-    """A denied order has ended; a denied cancel may be asked for again."""
-    if row[CLIENT_ID] == client_id_of(generation, row[DENIAL_INTENT]):
-        view[base + OWN_STATE] = _REJECTED
-        view[base + OWN_LEAVES_LOTS] = 0
-    else:
-        view[base + OWN_CANCEL_NS] = 0
-    count_open(view)
-
-
-@jit
 def _hear_own(row: Words, clock_ns: int, state: Words, parameters: Words, outputs: Words) -> None:
     """A report or a denial: only the pair whose order it is hears it."""
     at = INSTRUMENT_AT + 2 * instrument_of(row)
@@ -414,7 +289,7 @@ def _hear_own(row: Words, clock_ns: int, state: Words, parameters: Words, output
             if kind_of(row) == _REPORT:
                 see_report(view, base, row)
             else:
-                _see_denial(view, base, row, parameters[GENERATION])
+                see_denial(view, base, row, parameters[GENERATION])
             _ask(row, state, parameters, outputs, index)
             return
     state[HEADER_UNMATCHED] += 1
@@ -467,6 +342,6 @@ def signal_kernel(rows: Words, step: Words, state: Words, parameters: Words, out
             continue
         if kind < _SIGNAL:
             _hear_market(row, step[STEP_CLOCK_NS], state, parameters, outputs)
-        elif kind == _REPORT or kind == _DENIAL:
+        elif kind in (_REPORT, _DENIAL):
             _hear_own(row, step[STEP_CLOCK_NS], state, parameters, outputs)
     return count  # type: ignore[no-any-return]

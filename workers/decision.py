@@ -36,6 +36,7 @@ from shm.ring import CONTROL_WORDS, CURSOR, Consumer, Producer
 from shm.segment import Words, fingerprint
 from shm.stats import Counter, Stats
 from workers import decision_cycle as cycles
+from workers import decision_step as steps
 from workers.agent import Phase, SegmentPlan
 from workers.context import AgentContext
 
@@ -137,8 +138,8 @@ class DecisionLoop:
         self.state = np.zeros(kernel.state_words, np.int64)
         self.progress = np.zeros(PROGRESS_WORDS, np.int64)
         self.outputs = np.zeros(OUTPUTS_WORDS, np.int64)
-        self._step = np.zeros(cycles.STEP_WORDS, np.int64)
-        self.block = np.zeros(cycles.BLOCK_WORDS, np.int64)
+        self._step = np.zeros(steps.STEP_WORDS, np.int64)
+        self.block = np.zeros(steps.BLOCK_WORDS, np.int64)
         handles = [consumer.port(consumer.reader) for _, consumer in wiring.inputs]
         handles += [ring.port() for ring in (wiring.decisions, wiring.notes, wiring.steps)]
         self.ports = np.array(handles, np.int64)
@@ -147,35 +148,35 @@ class DecisionLoop:
 
     def _bind(self, rounds_max: int) -> None:
         kernel, wiring, block = self.kernel, self.wiring, self.block
-        block[cycles.KERNEL] = handler_address(kernel.function)
+        block[steps.KERNEL] = handler_address(kernel.function)
         for at, words in (
-            (cycles.STATE_AT, self.state),
-            (cycles.PARAMETERS_AT, kernel.parameters),
-            (cycles.OUTPUTS_AT, self.outputs),
-            (cycles.STEP_AT, self._step),
-            (cycles.PROGRESS_AT, self.progress),
-            (cycles.CONTROL_AT, wiring.control),
-            (cycles.COMMIT_AT, wiring.commit),
-            (cycles.INSTRUMENTS_AT, wiring.instruments),
-            (cycles.LIMITS_AT, wiring.limits),
-            (cycles.HISTOGRAM_AT, wiring.histogram),
+            (steps.STATE_AT, self.state),
+            (steps.PARAMETERS_AT, kernel.parameters),
+            (steps.OUTPUTS_AT, self.outputs),
+            (steps.STEP_AT, self._step),
+            (steps.PROGRESS_AT, self.progress),
+            (steps.CONTROL_AT, wiring.control),
+            (steps.COMMIT_AT, wiring.commit),
+            (steps.INSTRUMENTS_AT, wiring.instruments),
+            (steps.LIMITS_AT, wiring.limits),
+            (steps.HISTOGRAM_AT, wiring.histogram),
         ):
             block[at] = 0 if words is None else words.ctypes.data
-        block[cycles.STATE_WORDS] = len(self.state)
-        block[cycles.PARAMETERS_WORDS] = len(kernel.parameters)
-        block[cycles.COMMIT_WORDS] = len(wiring.commit)
-        block[cycles.INPUTS] = len(wiring.inputs)
+        block[steps.STATE_WORDS] = len(self.state)
+        block[steps.PARAMETERS_WORDS] = len(kernel.parameters)
+        block[steps.COMMIT_WORDS] = len(wiring.commit)
+        block[steps.INPUTS] = len(wiring.inputs)
         for index, (what, _) in enumerate(wiring.inputs):
-            block[cycles.INPUT_AT + index] = what
-        block[cycles.ROUNDS_MAX] = rounds_max
-        block[cycles.DECISIONS_PER_RECORD], block[cycles.NOTES_PER_RECORD] = kernel.per_record
-        block[cycles.DECISIONS_PER_EVENT], block[cycles.NOTES_PER_EVENT] = kernel.per_event
-        block[cycles.BATCH_MAX] = self._batch_max()
-        block[cycles.TIMER_NS] = kernel.timer_ns
-        block[cycles.COMMIT_STEPS_MAX] = min(COMMIT_STEPS_MAX, wiring.steps.capacity // 4)
-        block[cycles.COMMIT_NS_MAX] = COMMIT_NS_MAX
-        block[cycles.GOES_QUIET] = int(kernel.goes_quiet)
-        block[cycles.MEASURED] = sum(1 << what for what in kernel.measured)
+            block[steps.INPUT_AT + index] = what
+        block[steps.ROUNDS_MAX] = rounds_max
+        block[steps.DECISIONS_PER_RECORD], block[steps.NOTES_PER_RECORD] = kernel.per_record
+        block[steps.DECISIONS_PER_EVENT], block[steps.NOTES_PER_EVENT] = kernel.per_event
+        block[steps.BATCH_MAX] = self._batch_max()
+        block[steps.TIMER_NS] = kernel.timer_ns
+        block[steps.COMMIT_STEPS_MAX] = min(COMMIT_STEPS_MAX, wiring.steps.capacity // 4)
+        block[steps.COMMIT_NS_MAX] = COMMIT_NS_MAX
+        block[steps.GOES_QUIET] = int(kernel.goes_quiet)
+        block[steps.MEASURED] = sum(1 << what for what in kernel.measured)
 
     def _batch_max(self) -> int:
         """Answers how many records a step may take so that outputs need half a ring at most."""
@@ -219,8 +220,8 @@ class DecisionLoop:
 
     def commit(self) -> None:
         """Commits what is not yet committed."""
-        if self.block[cycles.UNCOMMITTED]:
-            cycles.commit(self.ports, self.block)
+        if self.block[steps.UNCOMMITTED]:
+            steps.commit(self.ports, self.block)
 
     @property
     def lag(self) -> int:
@@ -234,7 +235,7 @@ class DecisionLoop:
     def diverged(self) -> int:
         """Records and steps that came out differently when they were done again; 0 always."""
         outputs = [self.outputs[OUTPUT_WORDS * o + OUTPUT_DIVERGED] for o in (DECISIONS, NOTES)]
-        return int(self.block[cycles.DIVERGED] + sum(outputs))
+        return int(self.block[steps.DIVERGED] + sum(outputs))
 
 
 class Mirror:
@@ -248,9 +249,9 @@ class Mirror:
         self._loop = loop
         self._state: list[tuple[Counter, int]] = []
         self._block = [
-            (stats.counter("decision_steps_total", agent=agent), cycles.STEPS),
-            (stats.counter("decision_back_pressure_total", agent=agent), cycles.PRESSED),
-            (stats.counter("decision_commits_total", agent=agent), cycles.COMMITS),
+            (stats.counter("decision_steps_total", agent=agent), steps.STEPS),
+            (stats.counter("decision_back_pressure_total", agent=agent), steps.PRESSED),
+            (stats.counter("decision_commits_total", agent=agent), steps.COMMITS),
         ]
         self._seen = [0] * len(self._block)
 
@@ -274,7 +275,7 @@ class Duty:
     def __init__(self, loop: DecisionLoop, mirror: Mirror) -> None:
         self.loop, self.mirror = loop, mirror
         self._ports, self._block = loop.ports, loop.block
-        self._timers = memoryview(loop.block)[cycles.TIMERS : cycles.TIMERS + 1]
+        self._timers = memoryview(loop.block.data)[steps.TIMERS : steps.TIMERS + 1]
         self._seen = 0
         self._is_over = False
 
@@ -307,9 +308,9 @@ class Duty:
 
 def take_over(loop: DecisionLoop, context: AgentContext) -> None:
     """Does the steps behind the last commit again and says so."""
-    steps = loop.start()
-    if loop.version or steps:
-        context.logger.info("decisions taken over", commit=loop.version, steps=steps)
+    again = loop.start()
+    if loop.version or again:
+        context.logger.info("decisions taken over", commit=loop.version, steps=again)
     if loop.diverged:
         context.stats.error("steps done again must come out the same")
         context.logger.error("decisions diverged", records=loop.diverged)
@@ -320,14 +321,14 @@ def warm() -> None:
     control = np.full(CONTROL_WORDS, 0, np.int64)
     control[CURSOR] = -1
     ports = np.array([[control.ctypes.data, 0, 0, 0]] * 3, np.int64)
-    block = np.zeros(cycles.BLOCK_WORDS, np.int64)
+    block = np.zeros(steps.BLOCK_WORDS, np.int64)
     progress, state = np.zeros(PROGRESS_WORDS, np.int64), np.zeros(1, np.int64)
     outputs, slots = np.zeros(OUTPUTS_WORDS, np.int64), np.zeros(2 * slot_words(1), np.int64)
     progress[PROGRESS_STEP] = -1
-    block[cycles.PROGRESS_AT], block[cycles.OUTPUTS_AT] = progress.ctypes.data, outputs.ctypes.data
-    block[cycles.STATE_AT], block[cycles.STATE_WORDS] = state.ctypes.data, len(state)
-    block[cycles.COMMIT_AT], block[cycles.COMMIT_WORDS] = slots.ctypes.data, len(slots)
+    block[steps.PROGRESS_AT], block[steps.OUTPUTS_AT] = progress.ctypes.data, outputs.ctypes.data
+    block[steps.STATE_AT], block[steps.STATE_WORDS] = state.ctypes.data, len(state)
+    block[steps.COMMIT_AT], block[steps.COMMIT_WORDS] = slots.ctypes.data, len(slots)
     cycles.recover(ports, block)
     cycles.cycle(ports, block)  # no rounds: compiles only
-    cycles.commit(ports, block)
+    steps.commit(ports, block)
     read_commit(slots, progress, state)

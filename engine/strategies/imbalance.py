@@ -51,7 +51,7 @@ def _tell(state: Words, parameters: Words, out: Words, imbalance: int) -> None:
 
 @jit
 def _take(view: Words, parameters: Words, out: Words, side: int, lots: int) -> bool:
-    """Sends an order that trades at the touch or a little behind it; not for less than is allowed."""
+    """Sends an order that trades at the touch or a little behind; False when it is too small."""
     touch = view[VIEW_ASK_TICKS] if side == _BUY else view[VIEW_BID_TICKS]
     slip = touch * parameters[SLIPPAGE_PPM] // 1_000_000
     price = touch + slip if side == _BUY else touch - slip
@@ -62,11 +62,11 @@ def _take(view: Words, parameters: Words, out: Words, side: int, lots: int) -> b
 
 @jit
 def _is_over(view: Words, state: Words, parameters: Words, imbalance: int) -> bool:
-    """Says whether the position is to be closed: held long enough, or the touch turned against it."""
+    """Says whether to close the position: held long enough, or the touch turned against it."""
     if view[VIEW_NOW_NS] - state[ENTERED_NS] >= parameters[HOLD_NS]:
         return True
     with_position = imbalance if view[VIEW_POSITION_LOTS] > 0 else -imbalance
-    return with_position <= -parameters[EXIT_PPM]
+    return bool(with_position <= -parameters[EXIT_PPM])
 
 
 @jit

@@ -107,7 +107,7 @@ def on_record(row: Words, view: Words, state: Words, parameters: Words, out: Wor
     """Tends both sides on each quote; withdraws when the book is not to be trusted."""
     kind = kind_of(row)
     if not is_tradable(view):
-        if kind == _BOOK_STATE or kind == _TIMER:
+        if kind in (_BOOK_STATE, _TIMER):
             _withdraw_all(view, parameters, out)
         return 0
     if kind == _QUOTE:

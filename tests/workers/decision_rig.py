@@ -1,4 +1,4 @@
-"""Real rings and cells in shared memory around the decision workers; what a supervisor would make."""
+"""Real rings and cells in shared memory around the decision workers, as a supervisor makes."""
 
 from __future__ import annotations
 
@@ -207,8 +207,8 @@ class Rig:
     def feed(self, name: str, *rows: Words) -> None:
         """Appends records to a ring, triggers of market records filled in."""
         producer = self.producer(name)
-        for record in rows:
-            record = record.copy()
+        for given in rows:
+            record = given.copy()
             if name.startswith("market"):
                 record[TRIGGER] = producer.cursor + 1
             assert producer.append(record) >= 0, "the ring has room"
