@@ -287,7 +287,9 @@ class BusAgent:
         self._connected.set(0)
 
     def do_work(self) -> int:
-        """Answers how many messages went out since the last call."""
+        """Answers how many messages went out since the last call; raises what ended the task."""
+        if self._task is not None and self._task.done():
+            self._task.result()
         done, self._done = self._done, 0
         return done
 

@@ -29,6 +29,7 @@ from workers.logrows import FORM_CODE, FORM_TRUNCATED, PAYLOAD, PAYLOAD_BYTES, R
 
 DEPTH_MAX: Final = 6  # of nested values that are looked into
 _NAMES_MAX: Final = 4_096
+_PLAIN: Final = frozenset((int, float, bool, type(None)))  # nothing to hide in these
 _RESET: Final = "\x1b[0m"
 _COLOURS: Final = {
     "debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m",
@@ -85,7 +86,9 @@ def masked(value: object, depth: int = 0) -> object:
 def masked_fields(fields: dict[Any, Any], depth: int = 0) -> dict[str, object]:
     """Answers fields without secrets, their names as text."""
     return {
-        str(key): MASK if _is_secret(str(key)) else masked(value, depth)
+        str(key): MASK
+        if _is_secret(str(key))
+        else (value if type(value) in _PLAIN else masked(value, depth))
         for key, value in fields.items()
     }
 

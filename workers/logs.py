@@ -21,7 +21,7 @@ import numpy as np
 
 from config.settings import Settings
 from config.topology import rings
-from shm.ring import DROPPED_COUNT, Consumer
+from shm.ring import CURSOR, DROPPED_COUNT, READER_BASE, READER_WORDS, RELEASED, Consumer
 from shm.segment import Words
 from shm.stats import Counter
 from workers.agent import Phase, SegmentPlan
@@ -31,9 +31,12 @@ from workers.loglines import Line, console_text, encode_lines, read_line, row_of
 from workers.logrows import MONOTONIC_NS, PID, ROW_WORDS, SEQUENCE
 
 HOLD_NS: Final = 20_000_000
+COLLECT_NS: Final = 10_000_000  # between merges while no ring is a quarter full
 BATCH_MAX: Final = 512  # rows of one ring in one duty cycle
 RETRY_NS: Final = 1_000_000_000  # after the disk refused
 DROPS_NS: Final = 250_000_000  # between looks at what was dropped
+FILL_SOON: Final = 0.25  # a ring this full is merged in every cycle
+FILL_NOW: Final = 0.5  # and this full, without the hold
 _CONSOLE_BYTES: Final = 4_096
 _LOG_PREFIX: Final = "log."
 
@@ -47,6 +50,8 @@ class Source:
         self.dropped = dropped
         self.pid = 0
         self._floor_ns = 0
+        self._control = consumer.control.data
+        self._released = READER_BASE + READER_WORDS * consumer.reader + RELEASED
 
     def poll(self) -> Words:
         """Views the next rows, (n, ROW_WORDS), n <= BATCH_MAX."""
@@ -80,9 +85,10 @@ class Source:
             self._floor_ns = int(times[-1])
             self.consumer.release(int(rows[-1, SEQUENCE]))
 
-    def is_pressed(self) -> bool:
-        """Says whether the ring is half full."""
-        return self.consumer.lag * 2 > self.consumer.capacity
+    def fill(self) -> float:
+        """Answers which part of the ring is not written yet: two loads, for idle cycles."""
+        lag: int = self._control[CURSOR] - self._control[self._released]
+        return lag / self.consumer.capacity
 
     def drops(self) -> int:
         """Answers how many messages were dropped since the last call, and counts them."""
@@ -163,6 +169,7 @@ class LogsAgent:
         self._written: dict[str, int] = {}
         self._retry_ns = 0
         self._drops_ns = 0
+        self._collect_ns = 0
 
     @staticmethod
     def segments(settings: Settings, agent: str) -> tuple[SegmentPlan, ...]:
@@ -192,8 +199,11 @@ class LogsAgent:
         if now_ns >= self._drops_ns:
             self._drops_ns = now_ns + DROPS_NS
             self._tell_drops()
-        is_pressed = any(source.is_pressed() for source in self._sources)
-        return self._collect(now_ns if is_pressed else now_ns - HOLD_NS)
+        fill = max(source.fill() for source in self._sources)
+        if fill == 0.0 or (fill < FILL_SOON and now_ns < self._collect_ns):
+            return 0
+        self._collect_ns = now_ns + COLLECT_NS
+        return self._collect(now_ns if fill > FILL_NOW else now_ns - HOLD_NS)
 
     def _collect(self, cutoff_ns: int) -> int:
         parts = [self._without_written(part) for part in due(self._sources, cutoff_ns)]

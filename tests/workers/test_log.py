@@ -27,6 +27,7 @@ from workers.logrows import (
     ROW_BYTES,
     is_logged,
     log_event,
+    warm,
 )
 
 CAPACITY = 64
@@ -300,3 +301,9 @@ class TestBridge:
 )
 def test_mask_text_hides_the_secret_and_nothing_else(text: str, masked: str) -> None:
     assert mask_text(text) == masked
+
+
+def test_warming_touches_no_ring(bench: Bench) -> None:
+    warm()
+
+    assert bench.consumer.cursor == -1
