@@ -237,25 +237,25 @@ def tag(kind: int, flags: int, instrument: int, source: int) -> int:
 @jit
 def kind_of(row: Words) -> int:
     """Answers a row's kind."""
-    return row[TAG] & 0x7FFF
+    return int(row[TAG] & 0x7FFF)
 
 
 @jit
 def flags_of(row: Words) -> int:
     """Answers a row's flags."""
-    return (row[TAG] >> 16) & 0x7FFF
+    return int((row[TAG] >> 16) & 0x7FFF)
 
 
 @jit
 def instrument_of(row: Words) -> int:
     """Answers a row's instrument index."""
-    return (row[TAG] >> 32) & 0x7FFF
+    return int((row[TAG] >> 32) & 0x7FFF)
 
 
 @jit
 def source_of(row: Words) -> int:
     """Answers who wrote the row: the number of the ingest worker or of the strategy."""
-    return (row[TAG] >> 48) & 0x7FFF
+    return int((row[TAG] >> 48) & 0x7FFF)
 
 
 @jit

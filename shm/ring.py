@@ -73,7 +73,7 @@ def slowest_gating(control: Words) -> int:
             # Pairs with release in this file: the reader's loads of a row come before our stores
             # into it one lap later.
             slowest = min(slowest, load_acquire(control, base + RELEASED))
-    return slowest
+    return int(slowest)
 
 
 @jit
@@ -94,7 +94,7 @@ def claim(control: Words, count: int) -> int:
     # Pairs with fence_acquire in is_intact: a reader that has seen any of our coming stores also
     # sees that they were claimed.
     fence_release()
-    return first
+    return int(first)
 
 
 @jit
@@ -134,7 +134,7 @@ def poll(control: Words, reader: int) -> int:
 @jit
 def released(control: Words, reader: int) -> int:
     """Answers the last sequence that `reader` released, -1 at first. Called by: its owner."""
-    return control[READER_BASE + READER_WORDS * reader + RELEASED]
+    return int(control[READER_BASE + READER_WORDS * reader + RELEASED])
 
 
 @jit
@@ -149,14 +149,14 @@ def is_intact(control: Words, sequence: int) -> bool:
     """Says whether a copy just taken of record `sequence` is whole, for observing readers."""
     # Pairs with fence_release in claim: loads of the row are done before claimed is read.
     fence_acquire()
-    return sequence > control[CLAIMED] - control[CAPACITY]
+    return bool(sequence > control[CLAIMED] - control[CAPACITY])
 
 
 @jit
 def oldest_intact(control: Words) -> int:
     """Answers the lowest sequence that an observing reader can still copy whole."""
     fence_acquire()
-    return max(0, control[CLAIMED] - control[CAPACITY] + 1)
+    return int(max(0, control[CLAIMED] - control[CAPACITY] + 1))
 
 
 def layout(row_bytes: int, capacity: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import Protocol
 
 from config.settings import Settings
 from config.topology import agents
@@ -29,16 +29,26 @@ _ROLES = {
 }
 
 
-def agent_class(agent: str) -> Any:
+class PlannedAgent(Agent, Protocol):
+    """An agent as this table makes it."""
+
+    def __init__(self, context: AgentContext) -> None: ...
+
+    @staticmethod
+    def segments(settings: Settings, agent: str) -> tuple[SegmentPlan, ...]:
+        """Answers the segments that the agent owns."""
+
+
+def agent_class(agent: str) -> type[PlannedAgent]:
     """Answers the class of an agent such as `ingest.0` or `risk`."""
     module, name, _ = _ROLES[agent.partition(".")[0]]
-    return getattr(import_module(module), name)
+    found: type[PlannedAgent] = getattr(import_module(module), name)
+    return found
 
 
 def build(context: AgentContext) -> Agent:
     """Makes the agent that a context is for."""
-    agent: Agent = agent_class(context.agent)(context)
-    return agent
+    return agent_class(context.agent)(context)
 
 
 def start_rank(agent: str) -> int:

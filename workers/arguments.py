@@ -1,4 +1,4 @@
-"""workers room: words of the command line turned into values, with one clear line when they cannot."""
+"""workers room: words of the command line become values, or one clear line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def seconds_of(text: str) -> float:
     """
     found = _DURATION.fullmatch(text.strip())
     if found is None or float(found[1]) == 0:
-        raise ValueError(f"a duration must be a positive number with ms, s, m, h or d: given={text}")
+        raise ValueError(f"a duration must be a number with ms, s, m, h or d: given={text}")
     return float(found[1]) * _SECONDS[found[2]]
 
 
@@ -43,7 +43,7 @@ def speed_of(text: str) -> float:
 
 
 def spread(words: list[str]) -> list[str]:
-    """Repeats an option before each of its words: `--capture A B` becomes `--capture A --capture B`."""
+    """Repeats an option before each of its words: `--capture A B` gets a second `--capture`."""
     result: list[str] = []
     option = ""
     for word in words:

@@ -27,7 +27,9 @@ def journal_ls(config: Config = None, data_dir: DataDir = None, as_json: AsJson 
 
 
 @journal.command("verify")
-def journal_verify(config: Config = None, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+def journal_verify(
+    config: Config = None, data_dir: DataDir = None, as_json: AsJson = False
+) -> None:
     """Check every frame's checksum and that no sequence is missing; exit 1 when one is damaged."""
     _, folder = settings_of(config, data_dir)
     raise typer.Exit(journal_cli.verify(existing(folder, "the data folder"), as_json))
@@ -89,7 +91,7 @@ def logs(
 
 def bench(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(help="tick-to-order; without a name they are listed.")] = "",
+    name: Annotated[str, typer.Argument(help="For example tick-to-order; none lists them.")] = "",
 ) -> None:
     """Run a benchmark beside its rivals, in one run on this machine; see --help of each."""
     known = {path.stem.replace("_", "-"): path for path in sorted(BENCH.glob("[a-z]*.py"))}

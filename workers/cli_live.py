@@ -36,9 +36,11 @@ DataDir = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
 
-def settings_of(config: Path | None, data_dir: Path | None, **more: Any) -> tuple[Settings, Path]:
+def settings_of(
+    config: Path | None, data_dir: Path | None, **more: dict[str, object]
+) -> tuple[Settings, Path]:
     """Answers the checked settings and the data folder. Raises ConfigError with one line."""
-    overrides = dict(more)
+    overrides: dict[str, object] = dict(more)
     if data_dir is not None:
         overrides["engine"] = {"data_dir": str(data_dir)}
     settings = load(config, overrides)
@@ -67,7 +69,7 @@ def run(
     With --json the last line on standard output is the summary as one JSON object.
     """
     seconds = seconds_of(for_) if for_ else None
-    more: dict[str, Any] = {}
+    more: dict[str, dict[str, object]] = {}
     if capture:
         paths = [str(path) for path in capture]
         more["exchange"] = {"capture": paths, "speed": speed_of(speed), "loop": loop}
@@ -79,10 +81,10 @@ def run(
 
 
 def check(config: Config = None, as_json: AsJson = False) -> None:
-    """Read a configuration, check it against this host, and show the processes and rings it makes."""
+    """Check a configuration against this host; show the processes and rings it makes."""
     settings, folder = settings_of(config, None)
     warnings = list(placement.check_host(settings, _cores()))
-    document = {
+    document: dict[str, Any] = {
         "data_dir": str(folder),
         "rooms": str(Path(__file__).resolve().parent.parent),
         "workers": [
@@ -106,7 +108,7 @@ def check(config: Config = None, as_json: AsJson = False) -> None:
     console.print("the configuration is good")
 
 
-def _table(title: str, rows: Any) -> Table:
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left")
     for column in rows[0]:
         table.add_column(column)

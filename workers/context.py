@@ -15,8 +15,10 @@ from typing import NamedTuple
 from config.settings import Settings
 from config.topology import RingPlan, rings
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX, Instrument, from_words
-from shm import ring, segment
+from shm import segment
 from shm.latest import Latest
+from shm.ring import CONTROL_WORDS, Consumer, Producer
+from shm.ring import attach as attach_ring
 from shm.segment import Segment, Words
 from shm.stats import LAYOUT as STATS_LAYOUT
 from shm.stats import Stats
@@ -77,7 +79,7 @@ class Memory:
         """Attaches a ring's segment; raises KeyError for one that nobody planned."""
         if name not in self._open:
             plan = self._rings[name]
-            self._open[name] = ring.attach(
+            self._open[name] = attach_ring(
                 self.run.prefix + name, capacity=plan.capacity, row_bytes=plan.row_bytes
             )
         return self._open[name]
@@ -105,15 +107,15 @@ class Memory:
 
     def observe(self, name: str) -> Words:
         """Answers the control words of a ring, for cursors and lags."""
-        return self.ring(name).words(0, ring.CONTROL_WORDS)
+        return self.ring(name).words(0, CONTROL_WORDS)
 
-    def producer(self, name: str) -> ring.Producer:
+    def producer(self, name: str) -> Producer:
         """Answers the writing end of a ring. Called by: its one writer."""
-        return ring.Producer(self.ring(name))
+        return Producer(self.ring(name))
 
-    def consumer(self, name: str, reader: str) -> ring.Consumer:
+    def consumer(self, name: str, reader: str) -> Consumer:
         """Answers the end of a ring that belongs to the agent `reader`."""
-        return ring.Consumer(self.ring(name), self._rings[name].readers.index(reader))
+        return Consumer(self.ring(name), self._rings[name].readers.index(reader))
 
     def instruments(self) -> tuple[Instrument, ...]:
         """Answers the instruments in index order, none before the venue has told them."""
@@ -145,11 +147,11 @@ class AgentContext:
         # Socket callbacks call this so that a waiting runner steps its agents at once.
         self.wake: Callable[[], None] = lambda: None
 
-    def producer(self, name: str) -> ring.Producer:
+    def producer(self, name: str) -> Producer:
         """Answers the writing end of a ring of this agent."""
         return self.memory.producer(name)
 
-    def consumer(self, name: str) -> ring.Consumer:
+    def consumer(self, name: str) -> Consumer:
         """Answers this agent's reading end of a ring."""
         return self.memory.consumer(name, self.agent)
 

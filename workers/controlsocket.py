@@ -38,7 +38,7 @@ class ControlServer:
         finally:
             os.umask(mask)
         self.listener.listen(8)
-        self.listener.setblocking(False)
+        self.listener.settimeout(0)
 
     def poll(self) -> None:
         """Answers at most one waiting request."""

@@ -1,10 +1,10 @@
-"""workers room: the live view of a run in a terminal: what flows where, how fast, at what profit."""
+"""workers room: the live view of a run: what flows where, how fast, at what profit."""
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -37,7 +37,7 @@ class Dashboard:
         self._live = Live(console=console, auto_refresh=False, transient=True)
         self._is_live = console.is_terminal
 
-    def __enter__(self) -> Dashboard:
+    def __enter__(self) -> Self:
         if self._is_live:
             self._live.start()
         return self
@@ -124,6 +124,3 @@ class Dashboard:
 def stderr_console() -> Console:
     """Answers a console on standard error, so that standard output stays for results."""
     return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
-
-
-Told = Callable[[str], None]

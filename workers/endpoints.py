@@ -1,4 +1,4 @@
-"""workers room: where the venue is and with which key: the built-in exchange or a configured one."""
+"""workers room: where the venue is, and with which key: built-in or configured."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from shm import ring, segment
 from shm.segment import Segment
 from shm.stats import BODY_BYTES as STATS_BYTES
 from shm.stats import LAYOUT as STATS_LAYOUT
+from workers.agent import SegmentPlan
 from workers.agents import segment_plans
 from workers.board import BODY_BYTES as BOARD_BYTES
 from workers.board import LAYOUT as BOARD_LAYOUT
@@ -81,20 +82,23 @@ def create_all(run: Run) -> list[Segment]:
     made: list[Segment] = []
     try:
         _create_rings(run, made)
-        for plan in run.plans:
-            made.append(_create(run, plan.name, plan.body_bytes, plan.layout))
-        names = [worker.name for worker in workers(run.settings)] + [SUPERVISOR]
-        for name in names:
-            made.append(_create(run, f"stats.{name}", STATS_BYTES, STATS_LAYOUT))
-        made.append(_create(run, "board", BOARD_BYTES, BOARD_LAYOUT))
+        for plan in (*run.plans, *_own_plans(run)):
+            made.append(_create(run, plan))  # noqa: PERF401 - one by one: a failure removes them
     except BaseException:
         remove_all(made)
         raise
     return made
 
 
-def _create(run: Run, name: str, body_bytes: int, layout: int) -> Segment:
-    made = segment.create(run.prefix + name, body_bytes, layout, run.generation)
+def _own_plans(run: Run) -> list[SegmentPlan]:
+    """Answers what belongs to no agent: the numbers of each process and the board."""
+    names = [*(worker.name for worker in workers(run.settings)), SUPERVISOR]
+    plans = [SegmentPlan(f"stats.{name}", STATS_BYTES, STATS_LAYOUT) for name in names]
+    return [*plans, SegmentPlan("board", BOARD_BYTES, BOARD_LAYOUT)]
+
+
+def _create(run: Run, plan: SegmentPlan) -> Segment:
+    made = segment.create(run.prefix + plan.name, plan.body_bytes, plan.layout, run.generation)
     made.set_ready()
     return made
 

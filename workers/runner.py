@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import uvloop
 
@@ -130,7 +131,8 @@ class LoopRunner:
 
     def _cycle(self) -> None:
         self._is_soon = False
-        assert self._loop is not None and self._done is not None, "the loop runs"
+        assert self._loop is not None, "the loop runs"
+        assert self._done is not None, "the loop runs"
         try:
             work = self._duty.cycle()
         except Exception as error:  # noqa: BLE001 - handed to run(), which ends the worker
@@ -226,7 +228,7 @@ def _report(memory: Memory, name: str, logger: Logger, error: Exception) -> None
 
 def _where(error: Exception) -> str:
     frames = traceback.extract_tb(error.__traceback__)[-4:]
-    return " < ".join(f"{os.path.basename(f.filename)}:{f.lineno}" for f in reversed(frames))
+    return " < ".join(f"{Path(f.filename).name}:{f.lineno}" for f in reversed(frames))
 
 
 def _live(

@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import multiprocessing.connection
 import signal
+import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
 from config import topology
 from config.limits import limit_words
@@ -55,7 +55,7 @@ class Supervisor:
             for index, worker in enumerate(topology.workers(run.settings))
         ]
         self._polled: list[Callable[[], None]] = []
-        self._waited: list[Any] = []
+        self._waited: list[socket.socket] = []
         set_word(self._control, PHASE, Phase.RUN)
 
     def ask_stop(self, *_: object) -> None:
@@ -67,7 +67,7 @@ class Supervisor:
         """Whether somebody asked for a stop."""
         return self._is_stop_asked
 
-    def poll_with(self, poll: Callable[[], None], *readable: Any) -> None:
+    def poll_with(self, poll: Callable[[], None], *readable: socket.socket) -> None:
         """Calls `poll` in every turn of the main loop, and sooner when `readable` has news."""
         self._polled.append(poll)
         self._waited.extend(readable)
@@ -129,7 +129,9 @@ class Supervisor:
         if event == "ready":
             self.logger.info("worker is ready", worker=name, restarts=worker.restarts)
         else:
-            self.logger.warning("worker " + event, worker=name, restarts=worker.restarts)
+            self.logger.warning(
+                "worker is not well", worker=name, what=event, restarts=worker.restarts
+            )
         if worker.state == WorkerState.FAILED:
             self.halt(CANCEL_ALL, f"worker {name} {event}")
 

@@ -1,8 +1,8 @@
 """workers room: loads everything a worker needs before any worker exists.
 
-The forkserver runs this before its first fork (workers/preload.py); what it has loaded and compiled,
-every worker has at birth. The supervisor runs `compile_all` first with a progress bar, so that a first start shows what takes its
-time; after that, compiled code comes from the cache on disk.
+The forkserver runs this before its first fork (workers/preload.py); what it has loaded and
+compiled, every worker has at birth. The supervisor runs `compile_all` first with a progress bar, so
+that a first start shows what takes its time; later, compiled code comes from the cache on disk.
 """
 
 from __future__ import annotations
@@ -38,4 +38,3 @@ def compile_all(told: Callable[[str], None] = lambda _: None) -> None:
         if warm is not None:
             warm()
         told(name)
-
