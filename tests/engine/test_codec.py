@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from decimal import Decimal, localcontext
 from pathlib import Path
@@ -57,7 +58,7 @@ def scratch(segment_prefix: str) -> Iterator[Scratch]:
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Scratch]:
     """One feed for all examples of a property."""
-    with scratch_feed("test-codec-shared", BTCUSDT, COARSE) as made:
+    with scratch_feed(f"test-{os.getpid()}-codec", BTCUSDT, COARSE) as made:
         yield made
 
 
