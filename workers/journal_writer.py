@@ -12,26 +12,20 @@ nothing is ever cut while a reader may look.
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 from pathlib import Path
 from typing import NamedTuple
-
-import numpy as np
 
 from engine.frames import (
     HEADER_BYTES,
     RECORDS_MAX,
     Moment,
     Origin,
-    Verdict,
     encode_header,
-    inspect,
-    last_frame,
-    place_fault,
 )
 from shm.segment import Words
 from workers.journal import JournalError, SegmentFile, make_folder, segment_files, segment_path
+from workers.journal_inspect import find_end
 
 
 class Recovery(NamedTuple):
@@ -80,17 +74,17 @@ class RingWriter:
             self.next_sequence = first
             self._begin()
             return Recovery(first, 0, "")
-        end, next_sequence, fault = _find_end(files[-1], self._origin)
-        self.next_sequence = next_sequence
-        if fault:
+        end = find_end(files[-1], self._origin)
+        self.next_sequence = end.next_sequence
+        if end.fault:
             self._step_over(files[-1])
-            return Recovery(next_sequence, 0, fault)
+            return Recovery(end.next_sequence, 0, f"{end.fault}: {end.place}")
         self._open(files[-1].path)
-        torn = os.fstat(self.file).st_size - end
+        torn = os.fstat(self.file).st_size - end.offset
         if torn:
-            os.ftruncate(self.file, end)
-        self._size = end
-        return Recovery(next_sequence, torn, "")
+            os.ftruncate(self.file, end.offset)
+        self._size = end.offset
+        return Recovery(end.next_sequence, torn, "")
 
     def skip_to(self, sequence: int) -> None:
         """Goes on at a later sequence in a new file: what lies between is lost. Called once."""
@@ -167,44 +161,3 @@ class RingWriter:
         if damaged.first == self.next_sequence:
             damaged.path.rename(damaged.path.with_suffix(".damaged"))
         self._begin()
-
-
-def _find_end(file: SegmentFile, origin: Origin) -> tuple[int, int, str]:
-    """Answers offset and sequence behind the last whole frame of a file, and damage found there.
-
-    Frames before the last are taken by their headers: they were whole when the last one began.
-    """
-    size = file.path.stat().st_size
-    if size == 0:
-        return 0, file.first, ""
-    with file.path.open("rb") as opened:
-        mapped = mmap.mmap(opened.fileno(), size, prot=mmap.PROT_READ)
-    try:
-        return _walk(mapped.read(size) if size < HEADER_BYTES else mapped, file, origin)
-    finally:
-        mapped.close()
-
-
-def _walk(content: bytes | mmap.mmap, file: SegmentFile, origin: Origin) -> tuple[int, int, str]:
-    with memoryview(content) as view:
-        offset, records = _last(view)
-        next_sequence = file.first + records
-        while True:
-            finding = inspect(view, offset)
-            frame = finding.frame
-            fault = place_fault(frame, origin, first=next_sequence) if frame is not None else ""
-            if finding.verdict == Verdict.DAMAGED:
-                fault = finding.fault
-            if fault:
-                return offset, next_sequence, f"{fault}: file={file.path} offset={offset}"
-            if finding.verdict != Verdict.WHOLE or frame is None:
-                return offset, next_sequence, ""
-            next_sequence = frame.next_sequence
-            offset += frame.size_bytes
-
-
-def _last(view: memoryview) -> tuple[int, int]:
-    if len(view) < HEADER_BYTES:
-        return 0, 0
-    index, records = last_frame(np.frombuffer(view, np.int64, len(view) // 8))
-    return 8 * index, records

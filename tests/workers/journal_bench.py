@@ -234,15 +234,15 @@ def kill(process: ForkServerProcess) -> None:
     process.join()
 
 
-def record_run(memory: Memory, count: int) -> None:
-    """Publishes `count` records in every ring and journals them."""
+def record_run(memory: Memory, count: int, step: int = 200) -> None:
+    """Publishes `count` records in every ring and journals them, `step` in a frame."""
     recorder = RecorderAgent(context_of(memory, "recorder"))
     recorder.on_start()
     goals = {ring: memory.producer(ring).cursor + count for ring in journaled(memory)}
     while any(memory.producer(ring).cursor < goal for ring, goal in goals.items()):
         for ring, goal in goals.items():
             producer = memory.producer(ring)
-            publish(producer, ring, min(goal - producer.cursor, 200))
+            publish(producer, ring, min(goal - producer.cursor, step))
         release_others(memory)
         while recorder.do_work():
             pass
