@@ -92,7 +92,7 @@ def book_state(state: BookState = BookState.SYNCED) -> Words:
     return record(Kind.BOOK_STATE, {STATE: int(state)})
 
 
-def report(
+def report(  # noqa: PLR0913 - everything a report can say
     client_id: int,
     side: Side,
     state: OrderState,

@@ -1,6 +1,4 @@
-"""Risk: every check trips with its code, limit and observed value; no sequence of events, however
-mad, takes the position beyond its limit.
-"""
+"""Risk: each check trips with code, limit and observed value; the position limit holds."""
 
 from __future__ import annotations
 
@@ -66,6 +64,7 @@ from tests.engine.kernel_rig import BTC, GENERATION, KernelRig, book_state, quot
 BID, ASK = 6_000_000, 6_000_010
 POSITION_MAX, ORDER_MAX, OPEN_MAX = 1_000, 500, 8
 SECOND = 1_000_000_000
+OLD = 2 * SECOND + 1
 
 
 def limits(**changes: int) -> Words:
@@ -86,7 +85,7 @@ def limits(**changes: int) -> Words:
 
 
 class RiskRig(KernelRig):
-    """The risk kernel with an instrument, limits and a fresh book; intents get ids by themselves."""
+    """The risk kernel with an instrument, limits and a fresh book; it numbers the intents."""
 
     def __init__(
         self, instrument: Instrument = BTC, limit: Words | None = None, *, ready: bool = True
@@ -101,7 +100,8 @@ class RiskRig(KernelRig):
 
     @property
     def book(self) -> Words:
-        return book_of(self.state, 0)
+        book: Words = book_of(self.state, 0)
+        return book
 
     def market(self, *rows: Words) -> None:
         self.step(Input.MARKET, *rows, clock_ns=self.clock)
@@ -129,14 +129,16 @@ class RiskRig(KernelRig):
         orders, notes = self.step(Input.INTENTS, self.intent(*args, **named), clock_ns=self.clock)
         rows: Words = np.concatenate([orders, notes])
         assert len(rows) == 1, "one intent gives one record"
-        return rows[0]
+        row: Words = rows[0]
+        return row
 
     def cancel(self, client_id: int) -> Words:
         words = {CLIENT_ID: client_id, INTENT: self.sent}
         self.sent += 1
         row = record(Kind.INTENT_CANCEL, words)
         rows: Words = np.concatenate(self.step(Input.INTENTS, row, clock_ns=self.clock))
-        return rows[0]
+        row_: Words = rows[0]
+        return row_
 
 
 def verdict(row: Words) -> tuple[DenialCode, int, int]:
@@ -229,7 +231,7 @@ class TestDenials:
             (RiskRig, (100,), {"tif": 0}, (C.TERMS_INVALID, 0, pack(1, 1, 0, 5))),
             (RiskRig, (100,), {"client_id": 0}, (C.DUPLICATE_CLIENT_ID, 0, 0)),
             (gapped, (100,), {}, (C.BOOK_NOT_SYNCED, 1, int(BookState.STALE_GAP))),
-            (lambda: stale(2 * SECOND + 1), (100,), {}, (C.STALE_MARKET_DATA, 2 * SECOND, 2 * SECOND + 1)),
+            (lambda: stale(OLD), (100,), {}, (C.STALE_MARKET_DATA, 2 * SECOND, OLD)),
             (RiskRig, (100, 99), {}, (C.PRICE_MIN, 100, 99)),
             (RiskRig, (100, 10**8 + 1), {}, (C.PRICE_MAX, 10**8, 10**8 + 1)),
             (RiskRig, (100, BTC_TOO_FAR), {}, (C.PRICE_COLLAR, 10_000, 10_016)),

@@ -72,7 +72,7 @@ def answers(orders: Words) -> list[Words]:
     """Answers reports as a venue might give them: every second order trades, the others rest."""
     new = (Kind.INTENT_NEW, Kind.ORDER_NEW)
     rows = []
-    for number, intent in enumerate(row for row in orders if kind_of(row) in new):
+    for number, intent in enumerate(order for order in orders if kind_of(order) in new):
         rows.append(report(intent, OrderState.NEW, Reason.ACK))
         if number % 2:
             lots = int(intent[8])
@@ -123,10 +123,7 @@ def live(make: Callable[[], DecisionLoop], cut: int) -> bool:
     """Lives one life that ends behind micro action `cut`; says whether there were so many."""
     loop = make()
     loop.start()
-    for number, _ in enumerate(micro(loop)):
-        if number == cut:
-            return True
-    return False
+    return any(number == cut for number, _ in enumerate(micro(loop)))
 
 
 def decided(rows: Words) -> bytes:
