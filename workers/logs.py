@@ -21,7 +21,7 @@ import numpy as np
 
 from config.settings import Settings
 from config.topology import rings
-from shm.ring import CURSOR, DROPPED_COUNT, READER_BASE, READER_WORDS, RELEASED, Consumer
+from shm.ring import CURSOR, DROPPED_COUNT, READER_BASE, READER_WORDS, RELEASED, Consumer, poll
 from shm.segment import Words
 from shm.stats import Counter
 from workers.agent import Phase, SegmentPlan
@@ -56,6 +56,10 @@ class Source:
     def poll(self) -> Words:
         """Views the next rows, (n, ROW_WORDS), n <= BATCH_MAX."""
         return self.consumer.poll(BATCH_MAX)
+
+    def see(self) -> None:
+        """Notes what is published without reading it, so that a parked collector may sleep."""
+        poll(self.consumer.control, self.consumer.reader)
 
     def has_more(self, rows: Words) -> bool:
         """Says whether rows behind these are published already."""
@@ -200,7 +204,11 @@ class LogsAgent:
             self._drops_ns = now_ns + DROPS_NS
             self._tell_drops()
         fill = max(source.fill() for source in self._sources)
-        if fill == 0.0 or (fill < FILL_SOON and now_ns < self._collect_ns):
+        if fill == 0.0:
+            return 0
+        if fill < FILL_SOON and now_ns < self._collect_ns:
+            for source in self._sources:
+                source.see()
             return 0
         self._collect_ns = now_ns + COLLECT_NS
         return self._collect(now_ns if fill > FILL_NOW else now_ns - HOLD_NS)

@@ -58,7 +58,7 @@ function draw(state) {
   fill('latencies', state.latencies.map(l => [l.stage.replaceAll('_', ' '), whole(l.count),
     micros(l.p50), micros(l.p99), micros(l.p99_9), micros(l.max)]));
   const orders = Object.entries(state.orders).filter(([name]) => name !== 'denials');
-  const denials = Object.entries(state.orders.denials);
+  const denials = Object.entries(state.orders.denials).filter(([, n]) => n > 0);
   fill('orders', orders.concat(denials.map(([code, n]) => ['denied: ' + code, n]))
     .map(([name, n]) => [name.replaceAll('_', ' '), whole(n)]));
   fill('positions', Object.entries(state.positions).map(([symbol, p]) => [symbol, whole(p.fills),
