@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from engine.decimals import decimal_step_units, units_from_text
+from engine.decimals import UNITS_PER_ONE, decimal_step_units, units_from_text
 
 GZIP_MAGIC = b"\x1f\x8b"
 LINE_BYTES_MAX = 4 << 20
@@ -35,20 +35,43 @@ class CaptureError(ValueError):
     is_configuration = True  # a worker that meets it is not started again
 
 
+Pairs = list[tuple[str, str]]  # (price, quantity) as text
+
+
 class Payload(msgspec.Struct):
     """What the exchange needs from a frame's data; other fields stay in the bytes."""
 
     s: str = ""
     e: str = ""  # absent in spot bookTicker
     u: int = 0
-    b: str | list[tuple[str, str]] = ""
-    a: str | list[tuple[str, str]] = ""
+    b: str | Pairs = ""
+    a: str | Pairs = ""
     B: str = ""
     A: str = ""
     p: str = ""
     q: str = ""
-    t: int = 0
     m: bool = False
+
+    def is_depth(self) -> bool:
+        """Says whether this is a depth difference."""
+        return self.e == "depthUpdate" and isinstance(self.b, list) and isinstance(self.a, list)
+
+    def is_trade(self) -> bool:
+        """Says whether this is a trade."""
+        return self.e == "trade" and bool(self.p)
+
+    def is_top(self) -> bool:
+        """Says whether these are best prices; the spot venue names no event for them."""
+        return self.e in {"", "bookTicker"} and bool(self.B) and bool(self.A)
+
+    def top(self) -> Pairs:
+        """Answers best bid and ask."""
+        return [(str(self.b), self.B), (str(self.a), self.A)]
+
+    @staticmethod
+    def levels(side: str | Pairs) -> Pairs:
+        """Answers the levels of one side of a depth difference."""
+        return side if isinstance(side, list) else []
 
 
 class Frame(msgspec.Struct):
@@ -57,8 +80,8 @@ class Frame(msgspec.Struct):
     stream: str = ""
     data: Payload | None = None
     lastUpdateId: int | None = None  # noqa: N815 - the venue's name
-    bids: list[tuple[str, str]] = []
-    asks: list[tuple[str, str]] = []
+    bids: Pairs = []
+    asks: Pairs = []
 
 
 class Line(NamedTuple):
@@ -87,7 +110,11 @@ class SymbolScan:
     @property
     def grid(self) -> tuple[int, int]:
         """Answers the finest decimal tick and lot in use, in units of 10**-8."""
-        return decimal_step_units(self.price_units), decimal_step_units(self.quantity_units)
+        price_units, quantity_units = self.price_units, self.quantity_units
+        return (
+            decimal_step_units(price_units or UNITS_PER_ONE),
+            decimal_step_units(quantity_units or UNITS_PER_ONE),
+        )
 
 
 @dataclass
@@ -139,35 +166,39 @@ def read_lines(paths: Iterable[str | Path]) -> Iterator[Line]:
 
 
 def _scan_file(path: Path, result: Scan) -> None:
-    lines_before = result.lines_n
-    for line in _read_file(path):
-        result.lines_n += 1
+    number = 0
+    for number, line in enumerate(_read_file(path), start=1):
         symbol = result.symbols.setdefault(line.symbol, SymbolScan())
-        frame = line.frame
-        if frame.lastUpdateId is not None:
-            if symbol.snapshot_frame is None:
-                symbol.snapshot, symbol.snapshot_frame = line.body, frame
-            _measure(symbol, frame.bids)
-            _measure(symbol, frame.asks)
-            continue
-        result.streams[frame.stream] = result.streams.get(frame.stream, 0) + 1
-        assert frame.data is not None
-        _measure(symbol, _pairs(frame.data))
-    if result.lines_n == lines_before:
+        try:
+            _scan_frame(line, symbol)
+        except ValueError as error:
+            raise CaptureError(f"{error}: file={path} line={number}") from None
+        if line.frame.data is not None:
+            stream = line.frame.stream
+            result.streams[stream] = result.streams.get(stream, 0) + 1
+    if not number:
         raise CaptureError(f"a recording must have lines: file={path}")
+    result.lines_n += number
 
 
-def _pairs(data: Payload) -> list[tuple[str, str]]:
-    """Answers every (price, quantity) of a frame, as text."""
-    if isinstance(data.b, list) and isinstance(data.a, list):
-        return data.b + data.a
-    pairs = [(data.p, data.q)] if data.p and data.q else []
-    if isinstance(data.b, str) and isinstance(data.a, str) and data.b:
-        pairs += [(data.b, data.B), (data.a, data.A)]
-    return pairs
+def _scan_frame(line: Line, symbol: SymbolScan) -> None:
+    """Learns from one line; raises ValueError for a price or quantity that is no decimal."""
+    frame, data = line.frame, line.frame.data
+    if data is None:
+        if symbol.snapshot_frame is None:
+            symbol.snapshot, symbol.snapshot_frame = line.body, frame
+        _measure(symbol, frame.bids)
+        _measure(symbol, frame.asks)
+    elif data.is_depth():
+        _measure(symbol, data.levels(data.b))
+        _measure(symbol, data.levels(data.a))
+    elif data.is_trade():
+        _measure(symbol, [(data.p, data.q)])
+    elif data.is_top():
+        _measure(symbol, data.top())
 
 
-def _measure(symbol: SymbolScan, pairs: list[tuple[str, str]]) -> None:
+def _measure(symbol: SymbolScan, pairs: Pairs) -> None:
     price_units, quantity_units = symbol.price_units, symbol.quantity_units
     for price, quantity in pairs:
         price_units = gcd(price_units, units_from_text(price))

@@ -26,6 +26,7 @@ from workers.exchange.capture import (
     CaptureError,
     Frame,
     Line,
+    Pairs,
     Payload,
     Scan,
     SymbolScan,
@@ -82,12 +83,13 @@ class SymbolReplay:
         if data is None:
             self._is_passed = True
             return []
-        if isinstance(data.b, list) and isinstance(data.a, list):
-            return self.book.apply_depth(data.u, self._levels(data.b), self._levels(data.a))
-        if data.e == "trade":
+        if data.is_depth():
+            bids, asks = self._levels(data.levels(data.b)), self._levels(data.levels(data.a))
+            return self.book.apply_depth(data.u, bids, asks)
+        if data.is_trade():
             return self._apply_trade(data)
-        if data.e in {"", "bookTicker"} and isinstance(data.b, str) and isinstance(data.a, str):
-            bid, ask = self._levels([(data.b, data.B), (data.a, data.A)])
+        if data.is_top():
+            bid, ask = self._levels(data.top())
             return self.book.apply_top(data.u, bid, ask)
         return []
 
@@ -96,7 +98,7 @@ class SymbolReplay:
         self.listing.last_ticks = price_ticks
         return self.book.apply_trade(price_ticks, lots, BUY if data.m else SELL)
 
-    def _levels(self, pairs: list[tuple[str, str]]) -> list[tuple[int, int]]:
+    def _levels(self, pairs: Pairs) -> list[tuple[int, int]]:
         tick, lot = self._tick_units, self._lot_units
         return [
             (units_from_text(price) // tick, units_from_text(quantity) // lot)

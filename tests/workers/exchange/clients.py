@@ -22,6 +22,7 @@ from workers.exchange.server import ExchangeServer
 HMAC = make_hmac_pair()
 ED25519 = make_ed25519_pair()
 QUIET = ExchangeSettings(rate_per_s=0.001)  # the book opens and then stands still
+BITCOIN = MarketSettings(symbols=("BTCUSDT",))
 SYMBOLS = MarketSettings(symbols=("BTCUSDT", "ETHUSDT"))
 DEADLINE_S = 20.0  # a hang ends here; nothing is measured with it
 Params = Mapping[str, object]
@@ -44,7 +45,7 @@ class ManualClock:
 @asynccontextmanager
 async def serving(
     settings: ExchangeSettings = QUIET,
-    market: MarketSettings = SYMBOLS,
+    market: MarketSettings = BITCOIN,
     limits: Limits | None = None,
     clock: Callable[[], int] = time.time_ns,
 ) -> AsyncIterator[tuple[ExchangeServer, int]]:
@@ -134,7 +135,8 @@ async def order_client(
     pair: KeyPair = HMAC,
     query: str = "",
 ) -> AsyncIterator[OrderClient]:
-    async with websockets.connect(f"ws://127.0.0.1:{port}/ws-api/v3{query}") as socket:
+    url = f"ws://127.0.0.1:{port}/ws-api/v3{query}"
+    async with websockets.connect(url, max_queue=None) as socket:
         yield OrderClient(socket, clock, pair)
 
 
