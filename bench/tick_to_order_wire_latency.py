@@ -69,13 +69,13 @@ idle = "spin"
 name = "rest"
 agents = ["recorder", "logs"]
 idle = "backoff"
-scheduler = "idle"
+scheduler = "batch"
 nice = 19
 [[workers]]
 name = "store"
 agents = ["store"]
 idle = "backoff"
-scheduler = "idle"
+scheduler = "batch"
 nice = 19
 [monitor]
 enabled = false

@@ -71,13 +71,14 @@ class WorkerProcess:
 
     def spawn(self) -> None:
         """Starts the process."""
-        self._process = self._context.Process(
+        process = self._context.Process(
             target=run_worker, args=(self._run, self.worker.name, self.index), daemon=False
         )
+        process.start()
+        self._process = process
         self._set_state(WorkerState.STARTING)
-        self._process.start()
         self._spawned_ns = time.monotonic_ns()
-        self._board.set(self.index, boards.PID, self._process.pid or 0)
+        self._board.set(self.index, boards.PID, process.pid or 0)
         self._board.set(self.index, boards.STARTED_NS, self._spawned_ns)
 
     def watch(self, now_ns: int) -> str:

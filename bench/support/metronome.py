@@ -128,13 +128,20 @@ class ProbedSession(OrderSession):
 class HotMarket(synthetic_market.SyntheticMarket):
     """The synthetic market, stepped in every turn of the loop instead of by a timer."""
 
+    probe: Probe
+    _soon: asyncio.Handle
+
     def _wake(self) -> None:
         now_ns = self._exchange.clock()
         for symbol in self._symbols.values():
             if now_ns >= min(symbol.next_ns, symbol._fast_ns):  # noqa: SLF001 - the same class's idea
                 symbol.advance(now_ns)
                 self._exchange.flush()
-        self._soon = asyncio.get_running_loop().call_soon(self._wake)
+        loop = asyncio.get_running_loop()
+        if self.probe.is_running:
+            self._soon = loop.call_soon(self._wake)
+        else:
+            self._soon = loop.call_later(0.001, self._wake)
 
     async def close(self) -> None:
         """Stops the flow."""
@@ -160,6 +167,7 @@ class MetronomeServer(ExchangeServer):
 
     async def _make_market(self, exchange: Exchange) -> Market:
         market = HotMarket(exchange, self._settings, self._market_settings)
+        market.probe = self._probe
         symbol = market._symbols[SYMBOL]  # noqa: SLF001 - the one replaced part
         symbol.book = MatchingBook(OPENING_UPDATE_ID)
         symbol.listing.book = symbol.book
