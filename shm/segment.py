@@ -86,18 +86,18 @@ class _Untracked(shared_memory.SharedMemory):
         resource_tracker.register = lambda *_: None
         try:
             super().__init__(name, create=create, size=size)
-        finally:
-            resource_tracker.register = register
-        try:
             if create:
                 # Takes the pages now: without them, the first store into a full /dev/shm kills.
                 os.posix_fallocate(self._fd, 0, size)
-        except OSError:
-            unlink(name)
+        except (OSError, ValueError):
+            if create and self._fd >= 0:  # opened, so the name is of our making
+                unlink(name)
             raise
         finally:
-            os.close(self._fd)
-            self._fd = -1
+            resource_tracker.register = register
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
 
     def __del__(self) -> None:  # the mapping goes with its last view
         pass
@@ -112,22 +112,23 @@ class Segment:
     def __init__(self, memory: _Untracked, name: str, header: Words) -> None:
         self._memory: _Untracked | None = memory
         self._header = header
+        self._facts = header.copy()  # what never changes is not read from a file that may shrink
         self.name = name
 
     @property
     def generation(self) -> int:
         """The run that made this segment."""
-        return int(self._header[_GENERATION])
+        return int(self._facts[_GENERATION])
 
     @property
     def owner_pid(self) -> int:
         """The process that made this segment."""
-        return int(self._header[_OWNER])
+        return int(self._facts[_OWNER])
 
     @property
     def size_bytes(self) -> int:
         """Header and body."""
-        return int(self._header[_SIZE])
+        return int(self._facts[_SIZE])
 
     @property
     def is_ready(self) -> bool:
@@ -153,7 +154,7 @@ class Segment:
 
     def close(self) -> None:
         """Gives the mapping up; it goes when its last view does. The name stays."""
-        self._header = self._header.copy()
+        self._header = self._facts
         self._memory = None
 
     def unlink(self) -> None:
