@@ -15,6 +15,7 @@ import re
 
 PLACES = 8  # decimal places a venue text may have
 UNITS_PER_ONE = 100_000_000
+ZERO = "0.00000000"
 
 _SHAPE = re.compile(r"(-?)(\d{1,20})(?:\.(\d{1,20}))?", re.ASCII)
 
@@ -44,6 +45,8 @@ def units_from_text(text: str) -> int:
 
 def text_from_units(units: int) -> str:
     """Writes units of 10**-8 as decimal text with all eight places, as the venue does."""
+    if not units:
+        return ZERO
     whole, fraction = divmod(abs(units), UNITS_PER_ONE)
     return f"{'-' if units < 0 else ''}{whole}.{fraction:08d}"
 

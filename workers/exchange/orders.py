@@ -76,6 +76,14 @@ class Order:
     prevented_id: int = -1
     expiry_reason: str = ""
     fills: list[Trade] = field(default_factory=list)
+    price_text: str = ""  # as every report repeats them
+    quantity_text: str = ""
+
+    def __post_init__(self) -> None:
+        """Writes the texts that do not change."""
+        instrument = self.ask.instrument
+        self.price_text = instrument.price_text(self.ask.price_ticks)
+        self.quantity_text = instrument.quantity_text(self.quantity_lots)
 
     @property
     def is_open(self) -> bool:

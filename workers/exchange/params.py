@@ -27,13 +27,17 @@ _NUMBER = re.compile(NUMBER_RANGE, re.ASCII)
 _SYMBOL = re.compile(r"[A-Z0-9_.\-]{1,50}", re.ASCII)
 _QUOTE, _BACKSLASH = ord('"'), ord("\\")
 
+_TEXTS: dict[bool | None, str] = {None: "", True: "true", False: "false"}
 Params = Mapping[str, str]
+Value = str | int | bool | msgspec.Raw | None  # a parameter as it was decoded
 Choice = TypeVar("Choice")
 
 
-def text_of(raw: msgspec.Raw) -> str:
+def text_of(value: Value) -> str:
     """Answers a JSON value as text: a string's content, anything else as it was written."""
-    data = bytes(raw)
+    if not isinstance(value, msgspec.Raw):
+        return _TEXTS[value] if value is None or isinstance(value, bool) else str(value)
+    data = bytes(value)
     if data[0] != _QUOTE:
         return "" if data == b"null" else data.decode()
     if _BACKSLASH in data:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from engine.decimals import text_from_units
+from engine.decimals import ZERO, text_from_units
 from engine.matching import BUY
 from workers.exchange.accounts import Account
 from workers.exchange.instruments import Instrument
 from workers.exchange.orders import Order, Status, Trade
 
 Report = dict[str, object]
-ZERO = "0.00000000"
 
 
 def side_text(side: int) -> str:
@@ -43,8 +42,8 @@ def acknowledge(order: Order, time_ns: int) -> Report:
 def _amounts(order: Order) -> Report:
     ask, instrument = order.ask, order.ask.instrument
     return {
-        "price": instrument.price_text(ask.price_ticks),
-        "origQty": instrument.quantity_text(order.quantity_lots),
+        "price": order.price_text,
+        "origQty": order.quantity_text,
         "executedQty": instrument.quantity_text(order.executed_lots),
         "origQuoteOrderQty": text_from_units(ask.value_units),
         "cummulativeQuoteQty": text_from_units(order.executed_units),
@@ -160,8 +159,8 @@ def execution_report(
         "S": side_text(ask.side),
         "o": ask.kind,
         "f": ask.time_in_force.name,
-        "q": instrument.quantity_text(order.quantity_lots),
-        "p": instrument.price_text(ask.price_ticks),
+        "q": order.quantity_text,
+        "p": order.price_text,
         "P": ZERO,
         "F": ZERO,
         "g": -1,

@@ -9,6 +9,7 @@ sends ends the exchange.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from urllib.parse import parse_qs
 
 import msgspec
@@ -21,7 +22,7 @@ from workers.exchange.errors import ExchangeError
 from workers.exchange.exchange import SUBSCRIPTIONS_MAX, Exchange
 from workers.exchange.keys import Credential
 from workers.exchange.methods import METHODS, Call, Method
-from workers.exchange.params import Params, boolean, text_of, whole_number
+from workers.exchange.params import Params, Value, boolean, text_of, whole_number
 from workers.exchange.reports import Report, time_of
 
 SUBSCRIPTION_ID_MAX = 65_535  # over the life of a connection
@@ -48,7 +49,15 @@ _SESSION = {
 
 
 class Request(msgspec.Struct):
-    """A request as it comes; parameters stay as they were written."""
+    """A request as nearly all are: its parameters are strings, whole numbers and booleans."""
+
+    method: str
+    id: int | str | None = None
+    params: dict[str, str | int | bool | None] | None = None
+
+
+class RawRequest(msgspec.Struct):
+    """A request with parameters of other kinds, which stay as they were written."""
 
     method: str
     id: int | str | None = None
@@ -56,6 +65,7 @@ class Request(msgspec.Struct):
 
 
 _DECODER = msgspec.json.Decoder(Request)
+_RAW_DECODER = msgspec.json.Decoder(RawRequest)
 
 
 class OrderSession:
@@ -100,11 +110,9 @@ class OrderSession:
         method: Method | None = None
         account: Account | None = None
         try:
-            request = self._decode(data, answer)
-            params = _texts(request.params)
+            name, params = self._decode(data, answer)
             chosen = boolean(params, "returnRateLimits")
             shows_limits = self._shows_limits if chosen is None else chosen
-            name = request.method.removeprefix("v3/")
             method = METHODS.get(name)
             if method is not None:
                 account = self._authorize(method, params, now_ns)
@@ -122,14 +130,15 @@ class OrderSession:
             self._connection.send(self._encoder.encode(answer))
         self._exchange.flush()
 
-    def _decode(self, data: bytes, answer: Report) -> Request:
+    def _decode(self, data: bytes, answer: Report) -> tuple[str, dict[str, str]]:
+        """Answers method and parameters as text, and echoes the id."""
         try:
-            request = _DECODER.decode(data)
+            request = _decode_request(data)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             answer["id"] = _rescue_id(data)
             raise errors.bad_json() from error
         answer["id"] = request.id
-        return request
+        return request.method.removeprefix("v3/"), _texts(request.params)
 
     def _authorize(self, method: Method, params: Params, now_ns: int) -> Account:
         _refuse_unknown(params, method.params | SIGNED_PARAMS)
@@ -241,10 +250,18 @@ def _refuse(answer: Report, error: ExchangeError, now_ns: int) -> None:
     answer.pop("result", None)
 
 
-def _texts(params: dict[str, msgspec.Raw] | None) -> dict[str, str]:
+def _decode_request(data: bytes) -> Request | RawRequest:
+    try:
+        return _DECODER.decode(data)
+    except msgspec.ValidationError:
+        return _RAW_DECODER.decode(data)
+
+
+def _texts(params: Mapping[str, Value] | None) -> dict[str, str]:
+    """Answers parameters as the text that their signature covers."""
     if not params:
         return {}
-    return {name: text_of(raw) for name, raw in params.items()}
+    return {name: value if type(value) is str else text_of(value) for name, value in params.items()}
 
 
 def _refuse_unknown(params: Params, known: frozenset[str]) -> None:
