@@ -7,10 +7,10 @@ about uncertain orders. The event loop of the worker feeds what the venue says i
 from __future__ import annotations
 
 import asyncio
+from time import monotonic_ns
 
 from config.settings import Settings
 from engine import control, ordertable, positions
-from shm.jit import now_ns
 from workers import orderwarm
 from workers.agent import Phase, SegmentPlan
 from workers.context import AgentContext
@@ -106,14 +106,14 @@ class ExecutionAgent:
                     f"the venue must accept our key: {self._desk.refusal};"
                     " check the key, its permissions and this host's clock"
                 )
-            self._desk.sweep(now_ns())
+            self._desk.sweep(monotonic_ns())
             await asyncio.sleep(POLL_S)
 
     def do_work(self) -> int:
         """Sends orders, settles what is uncertain; answers the work count."""
         desk = self._desk
         work = desk.take_orders() + desk.read_inbox()
-        now = now_ns()
+        now = monotonic_ns()
         if now >= self._sweep_ns:
             self._sweep_ns = now + SWEEP_NS
             work += desk.sweep(now)
@@ -129,7 +129,7 @@ class ExecutionAgent:
     def on_phase(self, phase: Phase) -> bool:
         """Cancels open orders and waits for their end; leaves the venue in CLOSE."""
         if phase == Phase.CANCEL:
-            return self._is_flat(now_ns())
+            return self._is_flat(monotonic_ns())
         if phase == Phase.CLOSE:
             self._session.leave()
         return True

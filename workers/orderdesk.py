@@ -37,11 +37,11 @@ from shm.histogram import record
 from shm.jit import epoch_ns, now_ns
 from shm.segment import Words
 from workers import orderpath
-from workers.exchange.keys import PEM_MARK, KeyPair, payload
+from workers.exchange.keys import KeyPair, payload
 from workers.log import Logger
 from workers.orderevents import OrderEvents
 from workers.orderlayout import (
-    CURRENT_KIND,
+    IDLE,
     IS_SIGNED,
     LOGON,
     OPEN_QUERY,
@@ -51,8 +51,10 @@ from workers.orderlayout import (
     TRADES_QUERY,
 )
 from workers.ordermemory import OpenRequest, OrderMemory
+from workers.orderpath import advance, sent
 from workers.orderrecovery import Book, Recovery
 from workers.ordersession import OrderSession
+from workers.ordersigner import Signer
 
 SIGNATURE_CHARACTERS = 64  # HMAC-SHA256 in hexadecimal
 MESSAGE_ROOM = 256  # reports that one message may need at most
@@ -86,7 +88,7 @@ class OrderDesk:
     ) -> None:
         self._memory, self._book, self._find_key = memory, book, key
         self._venue, self._latency, self._logger = venue, latency, logger
-        self._key: KeyPair | None = None
+        self._signer: Signer | None = None
         self._bind = memory.bind.data
         self._inbox: deque[bytes] = deque()
         self.session: OrderSession | None = None
@@ -98,16 +100,14 @@ class OrderDesk:
 
     def take_orders(self) -> int:
         """Sends what risk let pass; answers how many records were taken."""
-        memory = self._memory
-        count = orderpath.begin(memory.bind)
-        for offset in range(count):
-            at = orderpath.take(memory.bind, offset)
+        bind = self._memory.bind
+        count = 0
+        while (at := advance(bind)) != IDLE:  # ends: a batch is bounded
+            count += 1
             if at >= 0:
                 self._transmit(at)
             elif at == REFUSED:
-                memory.counters.rejects.add()
-        if count:
-            orderpath.end(memory.bind, count)
+                self._memory.counters.rejects.add()
         return count
 
     def read_inbox(self) -> int:
@@ -123,6 +123,7 @@ class OrderDesk:
     def sweep(self, now: int) -> int:
         """Gives up on overdue requests and sends due queries; answers the work count."""
         work = 0
+        orderpath.set_clock(self._memory.bind)
         if not self._memory.has_room(MESSAGE_ROOM):
             return 0
         before_ns = now - self._venue.request_ms_max * 1_000_000
@@ -153,29 +154,24 @@ class OrderDesk:
         memory, session = self._memory, self.session
         assert session is not None, "the desk was given its session"
         if self._bind[IS_SIGNED]:
-            assert self._key is not None, "a signing connection has a key"
-            text = str(memory.bytes[at:], "ascii")
-            memory.set_signature(self._key.sign(text))
+            assert self._signer is not None, "a signing connection has a key"
+            memory.set_signature(self._signer.sign(memory.bytes[at:].tobytes()))
             at = orderpath.write_request(memory.bind)
         session.send_buffer(memory.buffer, at)
-        orderpath.sent(memory.bind)
-        if self._bind[CURRENT_KIND] == Request.PLACE:
-            memory.counters.orders_sent.add()
-        else:
-            memory.counters.cancels_sent.add()
+        sent(memory.bind)
 
     # The connection.
 
     def on_open(self) -> None:
         """Logs on, or begins to sign."""
         self._memory.counters.connections.add()
-        self._key = key = self._find_key()
-        if key.secret.lstrip().startswith(PEM_MARK):
+        self._signer = signer = Signer(self._find_key())
+        if signer.is_session:
             self._memory.set_authority(b"", b"")
             self._ask_signed(LOGON, "session.logon")
         else:
-            tail = ordercodec.signed_tail(key.api_key, "0" * SIGNATURE_CHARACTERS)
-            self._memory.set_authority(f"apiKey={key.api_key}".encode("ascii"), tail)
+            tail = ordercodec.signed_tail(signer.api_key, "0" * SIGNATURE_CHARACTERS)
+            self._memory.set_authority(f"apiKey={signer.api_key}".encode("ascii"), tail)
             self._ask_signed(SUBSCRIBE, "userDataStream.subscribe.signature")
 
     def on_close(self) -> None:
@@ -221,7 +217,6 @@ class OrderDesk:
 
     def ask(self, kind: int, method: str, params: dict[str, str | int], row: int) -> bool:
         """Sends a query; says whether it left."""
-        assert self._key is not None, "a query follows the logon"
         return self._send(kind, method, params, row, is_signed=bool(self._bind[IS_SIGNED]))
 
     def _ask_signed(self, kind: int, method: str) -> None:
@@ -233,15 +228,16 @@ class OrderDesk:
         number = self._memory.open_request(kind, row)
         if number < 0 or self.session is None:
             return False
-        sent: dict[str, str | int | bool] = dict(params)
+        full: dict[str, str | int | bool] = dict(params)
         if method != "userDataStream.subscribe":
-            sent["timestamp"] = epoch_ns() // 1_000_000
-            sent["recvWindow"] = self._venue.receive_window_ms
+            full["timestamp"] = epoch_ns() // 1_000_000
+            full["recvWindow"] = self._venue.receive_window_ms
         if is_signed:
-            assert self._key is not None, "a signing connection has a key"
-            sent["apiKey"] = self._key.api_key
-            sent["signature"] = self._key.sign(payload({k: str(v) for k, v in sent.items()}))
-        self.session.send(ordercodec.request(number, method, sent))
+            assert self._signer is not None, "a signing connection has a key"
+            full["apiKey"] = self._signer.api_key
+            text = payload({name: str(value) for name, value in full.items()})
+            full["signature"] = self._signer.sign(text.encode("ascii")).decode("ascii")
+        self.session.send(ordercodec.request(number, method, full))
         return True
 
     def drop(self) -> None:

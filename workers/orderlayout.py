@@ -20,11 +20,14 @@ from shm.segment import Words
     STEPS_CONTROL, STEPS_ROWS, STEPS_CAPACITY, STEPS_READER,
     TABLE_AT, LOOKUP_AT, INSTRUMENTS_AT, REQUESTS_AT, OUT_AT,
     TAIL_AT, TAIL_BYTES, HEAD_AT, HEAD_BYTES, LATENCY_AT, NUMBERS_AT,
-    IS_SIGNED, IS_READY, CURRENT_ROW, CURRENT_KIND, FIRST,
-) = range(28)  # fmt: skip
-BIND_WORDS = 32
+    IS_SIGNED, IS_READY, CURRENT_ROW, CURRENT_KIND, TAKING, LAST, NOW, EPOCH_OFFSET,
+    ORDERS_SENT_AT, CANCELS_SENT_AT,
+) = range(33)  # fmt: skip
+BIND_WORDS = 40
 # TAIL: what a signed request carries; HEAD: what a signed text begins with. IS_READY: 1 while
-# orders may be sent. CURRENT_*: the request that the last take or cancel wrote.
+# orders may be sent. CURRENT_*: the request that was written last. TAKING: 1 + the next record of
+# the batch in hand, 0 without one; LAST: its last record. NOW: CLOCK_MONOTONIC when it was last
+# read, so that the way to the socket reads it once; EPOCH_OFFSET: what makes it the time of day.
 
 # Requests under way: a ring indexed by request number, private, REQUESTS_MAX rows of REQUEST_WORDS.
 REQUESTS_MAX, REQUEST_WORDS = 8192, 6
@@ -38,7 +41,8 @@ STATUS_QUERY, TRADES_QUERY, OPEN_QUERY, LOGON, SUBSCRIBE = range(3, 8)  # KIND, 
 ) = range(11)  # fmt: skip
 FACTS = 11
 REPORTS_FULL = -4  # answer of apply, beside those of next_status
-SKIPPED, REFUSED = -1, -2  # answers of take: nothing to send; the record went nowhere
+# Answers of advance: nothing to send for this record; it went nowhere; the batch is done.
+SKIPPED, REFUSED, IDLE = -1, -2, -3
 BATCH_MAX = 64  # orders taken in one duty cycle
 ROOM = 1024  # reports kept free for what the venue says about orders that are out already
 

@@ -73,8 +73,6 @@ class Counters:
         self.cancels_sent = stats.counter("cancels_sent_total")
         self.rejects = stats.counter("rejects_total")
         self.by_reason = {
-            Reason.SENT: self.orders_sent,
-            Reason.CANCEL_SENT: self.cancels_sent,
             Reason.ACK: stats.counter("acks_total"),
             Reason.REJECT: self.rejects,
             Reason.FILL: stats.counter("fills_total"),
@@ -148,6 +146,12 @@ class OrderMemory:
             (at.NUMBERS_AT, self._numbers),
         ):
             bind[place] = array.ctypes.data
+        for place, counter in (
+            (at.ORDERS_SENT_AT, self.counters.orders_sent),
+            (at.CANCELS_SENT_AT, self.counters.cancels_sent),
+        ):
+            bind[place] = counter.words.ctypes.data + 8 * counter.index
+        orderpath.set_clock(bind)
 
     def set_instruments(self, instruments: tuple[Instrument, ...]) -> None:
         """Takes the grids of the instruments."""
@@ -163,15 +167,15 @@ class OrderMemory:
         """
         self._head = np.frombuffer(head or b"\0", np.uint8).copy()
         self._tail = np.frombuffer(tail or b"\0", np.uint8).copy()
+        self._tail_bytes = self._tail.data
         bind, at = self.bind, layout
         bind[at.HEAD_AT], bind[at.HEAD_BYTES] = self._head.ctypes.data, len(head)
         bind[at.TAIL_AT], bind[at.TAIL_BYTES] = self._tail.ctypes.data, len(tail)
         bind[at.IS_SIGNED] = int(bool(tail))
 
-    def set_signature(self, signature: str) -> None:
+    def set_signature(self, signature: bytes) -> None:
         """Puts the signature of the current request into the tail."""
-        raw = np.frombuffer(signature.encode("ascii"), np.uint8)
-        self._tail[-1 - len(raw) : -1] = raw
+        self._tail_bytes[-1 - len(signature) : -1] = signature
 
     @property
     def is_ready(self) -> bool:

@@ -1,12 +1,13 @@
 """workers room: the compiled path from an order record to the bytes of its request, and back.
 
-`take` reads one record of the ring `orders` in place, enters it into the order table and writes
+`advance` reads one record of the ring `orders` in place, enters it into the order table and writes
 the request so that it ends where the reused send buffer ends; the caller hands it to the socket
 and then calls `sent`, which publishes the SENT report. The row is in the table before the bytes
 leave, so a successor after kill -9 finds every order that may have reached the venue and sends
 none twice. `apply` is the way of everything that the venue says: event to report to table.
 
-`begin` writes the STEP record of a batch before any of it is acted on, `end` gives it back.
+`advance` writes the STEP record of a batch before any of it is acted on, and gives the batch back
+at its end.
 """
 
 from __future__ import annotations
@@ -88,23 +89,29 @@ from shm.ring import (
 from shm.segment import Words
 from workers.orderlayout import (
     BATCH_MAX,
+    CANCELS_SENT_AT,
     CLIENT,
     CURRENT_KIND,
     CURRENT_ROW,
-    FIRST,
+    EPOCH_OFFSET,
     HEAD_AT,
     HEAD_BYTES,
+    IDLE,
     IS_READY,
     IS_SIGNED,
     KIND,
+    LAST,
     LATENCY_AT,
+    NOW,
     NUMBER,
     NUMBERS_AT,
     ORDERS_CAPACITY,
     ORDERS_CONTROL,
     ORDERS_READER,
     ORDERS_ROWS,
+    ORDERS_SENT_AT,
     OUT_AT,
+    REPORTS_CAPACITY,
     REQUEST_WORDS,
     REQUESTS_AT,
     REQUESTS_MAX,
@@ -117,6 +124,7 @@ from workers.orderlayout import (
     STEPS_ROWS,
     TAIL_AT,
     TAIL_BYTES,
+    TAKING,
     instrument_at,
     lookup_of,
     order_of,
@@ -144,7 +152,7 @@ def open_request(bind: Words, kind: int, row_index: int) -> int:
     if request[NUMBER] != 0:
         return -1
     table[NEXT_REQUEST] = number
-    request[KIND], request[ROW], request[SENT_NS] = kind, row_index, now_ns()
+    request[KIND], request[ROW], request[SENT_NS] = kind, row_index, bind[NOW]
     request[CLIENT] = order_of(bind, row_index)[ORDER_ID] if row_index >= 0 else 0
     request[NUMBER] = number
     return number  # type: ignore[no-any-return]
@@ -157,7 +165,7 @@ def _start(bind: Words, row_index: int, kind: int, number: int) -> int:
     row[ORDER_REQUEST_NUMBER] = number
     numbers = words_at(bind[NUMBERS_AT], NUMBERS)
     numbers[REQUEST_NUMBER] = number
-    numbers[TIMESTAMP_MS] = epoch_ns() // 1_000_000
+    numbers[TIMESTAMP_MS] = (bind[NOW] + bind[EPOCH_OFFSET]) // 1_000_000
     bind[CURRENT_ROW], bind[CURRENT_KIND] = row_index, kind
     return write_payload(bind) if bind[IS_SIGNED] == 1 else write_request(bind)
 
@@ -189,12 +197,12 @@ def write_request(bind: Words) -> int:
 
 
 @jit
-def _fill_row(row: Words, source: Words) -> None:
+def _fill_row(row: Words, source: Words, now: int) -> None:
     row[ORDER_STATE], row[ORDER_REQUEST], row[ORDER_REQUEST_KIND] = _PENDING, _SENT, _PLACE
     row[ORDER_INSTRUMENT], row[ORDER_TERMS] = instrument_of(source), source[TERMS]
     row[ORDER_TICKS], row[ORDER_LOTS] = source[PRICE_TICKS], source[QUANTITY_LOTS]
     row[ORDER_TRIGGER_NS], row[ORDER_TRIGGER] = source[TRIGGER_NS], source[TRIGGER]
-    row[ORDER_SENT_NS] = now_ns()
+    row[ORDER_SENT_NS] = now
 
 
 @jit
@@ -209,7 +217,7 @@ def _take_new(bind: Words, source: Words) -> int:
     if row_index == NOT_FOUND:
         return refuse(bind, source, _REJECTED, TABLE_FULL)
     row = order_of(bind, row_index)
-    _fill_row(row, source)
+    _fill_row(row, source, bind[NOW])
     number = open_request(bind, _PLACE, row_index)
     if number < 0:
         forget(table, lookup, client_id, row_index)
@@ -252,48 +260,54 @@ def cancel(bind: Words, row_index: int) -> int:
 
 
 @jit
-def begin(bind: Words) -> int:
-    """Polls the ring `orders` and records what will be taken; answers how many records, 0 to 64.
+def _begin(bind: Words) -> bool:
+    """Polls the ring `orders` and records what will be taken; False when nothing may be.
 
     No order is taken while the ring `reports` lacks room for what may follow.
     """
     control = words_at(bind[ORDERS_CONTROL], CONTROL_WORDS)
     first = max(released(control, bind[ORDERS_READER]) + 1, table_of(bind)[TAKEN])
     count = min(poll(control, bind[ORDERS_READER]) - first + 1, BATCH_MAX)
-    if count <= 0 or not has_room(bind, ROOM // 2 + 2 * count):
-        return 0
+    room = min(ROOM, bind[REPORTS_CAPACITY] // 4) + 2 * count
+    if count <= 0 or not has_room(bind, room):
+        return False
     steps = words_at(bind[STEPS_CONTROL], CONTROL_WORDS)
     sequence = claim(steps, 1)
     if sequence < 0:
-        return 0
+        return False
+    bind[NOW] = now_ns()
     rows = rows_at(bind[STEPS_ROWS], bind[STEPS_CAPACITY], ROW_WORDS)
     step = rows[sequence & (bind[STEPS_CAPACITY] - 1)]
     step[:] = 0
-    step[SEQUENCE], step[TAG], step[PUBLISH_NS] = sequence, tag(_STEP, 0, 0, 0), now_ns()
-    step[STEP_FIRST], step[STEP_COUNT], step[STEP_CLOCK_NS] = first, count, step[PUBLISH_NS]
+    step[SEQUENCE], step[TAG], step[PUBLISH_NS] = sequence, tag(_STEP, 0, 0, 0), bind[NOW]
+    step[STEP_FIRST], step[STEP_COUNT], step[STEP_CLOCK_NS] = first, count, bind[NOW]
     step[STEP_OUTPUT_CURSOR] = reports_control(bind)[CURSOR]
     publish(steps, sequence)
-    bind[FIRST] = first
-    return count  # type: ignore[no-any-return]
+    bind[TAKING], bind[LAST] = first, first + count - 1
+    return True
 
 
 @jit
-def end(bind: Words, count: int) -> None:
-    """Gives the records of the batch back. Called by: whoever called `begin`."""
-    control = words_at(bind[ORDERS_CONTROL], CONTROL_WORDS)
-    release(control, bind[ORDERS_READER], bind[FIRST] + count - 1)
-
-
-@jit
-def take(bind: Words, offset: int) -> int:
-    """Acts on one record of the ring `orders`, `offset` records into the batch.
+def advance(bind: Words) -> int:
+    """Acts on the next record of the ring `orders`, at most BATCH_MAX before it answers IDLE.
 
     Answers:
         where the request begins in the send buffer (with IS_SIGNED: where the text to sign
-        begins), or SKIPPED or REFUSED when nothing is to be sent.
+        begins); SKIPPED or REFUSED when there is nothing to send for this record; IDLE when
+        there is no record, or the batch is done and given back.
     """
+    if bind[TAKING] == 0:
+        if not _begin(bind):
+            return IDLE
+        bind[TAKING] += 1
+    if bind[TAKING] > bind[LAST] + 1:
+        control = words_at(bind[ORDERS_CONTROL], CONTROL_WORDS)
+        release(control, bind[ORDERS_READER], bind[LAST])
+        bind[TAKING] = 0
+        return IDLE
+    sequence = bind[TAKING] - 1
+    bind[TAKING] += 1
     rows = rows_at(bind[ORDERS_ROWS], bind[ORDERS_CAPACITY], ROW_WORDS)
-    sequence = bind[FIRST] + offset
     source = rows[sequence & (bind[ORDERS_CAPACITY] - 1)]
     at = _take_new(bind, source) if kind_of(source) == _ORDER_NEW else _take_cancel(bind, source)
     store_release(table_of(bind), TAKEN, sequence + 1)
@@ -301,16 +315,26 @@ def take(bind: Words, offset: int) -> int:
 
 
 @jit
-def sent(bind: Words) -> int:
-    """Reports that the current request was handed to the socket; answers the time in ns."""
+def sent(bind: Words) -> None:
+    """Counts and reports that the current request was handed to the socket."""
     row = order_of(bind, bind[CURRENT_ROW])
-    now = now_ns()
+    bind[NOW] = now_ns()
     if bind[CURRENT_KIND] == _PLACE:
+        words_at(bind[ORDERS_SENT_AT], 1)[0] += 1
         if row[ORDER_TRIGGER_NS] > 0:
-            record(words_at(bind[LATENCY_AT], HISTOGRAM_WORDS), now - row[ORDER_TRIGGER_NS])
+            latency_ns = bind[NOW] - row[ORDER_TRIGGER_NS]
+            record(words_at(bind[LATENCY_AT], HISTOGRAM_WORDS), latency_ns)
         report_sent(bind, bind[CURRENT_ROW])
-    else:
-        status = next_status(row, _CANCEL_SENT, 0, -1)
-        if status > 0:
-            write_status(bind, bind[CURRENT_ROW], status)
-    return now
+        return
+    words_at(bind[CANCELS_SENT_AT], 1)[0] += 1
+    status = next_status(row, _CANCEL_SENT, 0, -1)
+    if status > 0:
+        write_status(bind, bind[CURRENT_ROW], status)
+
+
+@jit
+def set_clock(bind: Words) -> int:
+    """Reads both clocks; answers CLOCK_MONOTONIC in ns. Called by: the duty cycle, often."""
+    bind[NOW] = now_ns()
+    bind[EPOCH_OFFSET] = epoch_ns() - bind[NOW]
+    return bind[NOW]  # type: ignore[no-any-return]

@@ -23,6 +23,10 @@ PONG_S_MAX = 10.0
 _TEXT = WSMsgType.TEXT
 
 
+def _send_nothing(kind: WSMsgType, buffer: bytearray, at: int) -> None:
+    raise AssertionError("orders are only written once there was a connection")
+
+
 class SessionOwner(Protocol):
     """Who speaks over the connection."""
 
@@ -95,7 +99,7 @@ class OrderSession:
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
         self.transport: WSTransport | None = None
-        self.connections = 0
+        self._send_buffer: Callable[[WSMsgType, bytearray, int], None] = _send_nothing
 
     def start(self) -> None:
         """Begins to connect, for ever. Called by: the agent, inside the event loop."""
@@ -108,8 +112,7 @@ class OrderSession:
 
     def send_buffer(self, buffer: bytearray, at: int) -> None:
         """Sends the message that lies in `buffer` from `at` to its end; its bytes are used up."""
-        assert self.transport is not None, "orders are only written while there is a connection"
-        self.transport.send_reuse_external_bytearray(_TEXT, buffer, at)
+        self._send_buffer(_TEXT, buffer, at)
 
     def settle(self) -> None:
         """Says that the connection works: the next loss begins with the shortest delay."""
@@ -148,7 +151,7 @@ class OrderSession:
     def opened(self, transport: WSTransport) -> None:
         """Called by the listener."""
         self.transport = transport
-        self.connections += 1
+        self._send_buffer = transport.send_reuse_external_bytearray
         self._owner.on_open()
         self._wake()
 

@@ -55,6 +55,8 @@ def _scratch_bind(keep: list[Words]) -> Words:
         (layout.NUMBERS_AT, NUMBERS),
         (layout.HEAD_AT, 1),
         (layout.TAIL_AT, 1),
+        (layout.ORDERS_SENT_AT, 1),
+        (layout.CANCELS_SENT_AT, 1),
     ):
         keep.append(np.zeros(words, np.int64))
         bind[place] = keep[-1].ctypes.data
@@ -77,13 +79,11 @@ def warm() -> None:
             sequence, tag(int(kind), 0, 0, 0), client_id, 5, 1,
         )  # fmt: skip
     control[CURSOR] = 1
-    count = orderpath.begin(bind)
-    for offset in range(count):
-        orderpath.take(bind, offset)
+    orderpath.set_clock(bind)
+    while orderpath.advance(bind) != layout.IDLE:
         orderpath.write_payload(bind)
         orderpath.write_request(bind)
         orderpath.sent(bind)
-    orderpath.end(bind, count)
     row = ordertable.find(table, lookup, client_id)
     orderpath.cancel(bind, row)
     orderpath.open_request(bind, layout.STATUS_QUERY, row)

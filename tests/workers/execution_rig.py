@@ -346,10 +346,12 @@ class Rig:
 
     async def close(self) -> None:
         """Ends the agent and removes the memory."""
-        await self.agent.close()
-        self.agent.on_close()
-        self.memory.close()
-        remove_all(self.made)
+        try:
+            await self.agent.close()
+            self.agent.on_close()
+        finally:
+            self.memory.close()
+            remove_all(self.made)
 
 
 Scenario = Callable[[Rig, Venue], Awaitable[None]]
