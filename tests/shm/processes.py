@@ -37,6 +37,11 @@ def await_until(condition: Callable[[], bool], what: str) -> None:
         nap(0.000_05)
 
 
+def is_past(before: int, number: Callable[[], int]) -> Callable[[], bool]:
+    """Answers a condition: a number has gone beyond what it was."""
+    return lambda: number() > before
+
+
 def _fork() -> int:
     with warnings.catch_warnings():
         # 3.12 warns about numpy's idle threads, which no child uses.

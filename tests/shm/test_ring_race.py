@@ -11,7 +11,7 @@ Allowed outcomes, whatever the interleaving:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ from tests.shm.loops import (
     SEED,
     STOP,
 )
-from tests.shm.processes import Children, await_until, nap
+from tests.shm.processes import Children, await_until, is_past, nap
 
 pytestmark = [pytest.mark.race, pytest.mark.multiprocess]
 
@@ -74,11 +74,6 @@ def live(made: Segment, scratch: Segment, reader: int, run: Words, what: str) ->
     mine = shared.words(8 * place, len(run))
     ports = Handle(attached).port(reader).reshape(1, 4)
     getattr(loops, what)(ports, mine)
-
-
-def is_past(before: int, sequence: Callable[[], int]) -> Callable[[], bool]:
-    """Answers a condition: a sequence has gone beyond what it was."""
-    return lambda: sequence() > before
 
 
 def gate(control: Words, reader: int, *, is_gating: bool) -> None:
