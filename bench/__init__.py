@@ -1,0 +1,1 @@
+"""Benchmarks: each beside its rivals, in one run on one machine."""
