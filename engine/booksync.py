@@ -8,9 +8,12 @@ the book is STALE until the next snapshot.
 What goes on the ring is always in order for whoever builds the same book from it: a snapshot run
 replaces the book, each run behind it follows without a gap, and BOOK_STATE says from where to where
 the book may be trusted. Frames that came before the snapshot but are newer than it are
-held and written behind it: without them the book would stay crossed. Held frames are bounded;
-when they do not fit any more, all are given up, and the next snapshot will be found too old or the
-next frame not to follow, so nothing wrong comes of it.
+held and written behind it: without them the book would stay crossed.
+
+Held frames are bounded. When they do not fit any more, the feed waits for the snapshot as it waits
+for room in the ring, HOLD_NS_MAX at most, so that one slow answer costs nothing. After that all are
+given up: the next snapshot will be found too old, or the next frame not to follow, so nothing wrong
+comes of it, and the other instruments of the feed go on.
 
 State of an instrument (words of `sync`): SYNC_STATE as on the ring; SYNC_STRADDLE while the next
 frame may overlap the snapshot; SYNC_HELD records held, of which SYNC_HELD_NEXT are written already;
@@ -27,6 +30,7 @@ from engine.codec_layout import (
     DONE,
     FULL,
     HELD_MAX,
+    HOLD_NS_MAX,
     NOW_NS,
     ODD,
     REFETCH,
@@ -157,22 +161,23 @@ def forget_held(path: Words, slot: int) -> None:
 
 
 @jit
-def _hold(path: Words, slot: int, read_ns: int) -> None:
-    """Keeps the staged run until a snapshot came."""
+def _hold(path: Words, slot: int, read_ns: int) -> int:
+    """Keeps the staged run until a snapshot came; answers DONE, or FULL to come again."""
     sync, held, staged = sync_of(path, slot), held_of(path, slot), staged_of(path)
     count = path[STAGED]
     if sync[SYNC_HELD] + count > path[HELD_MAX]:
+        if path[NOW_NS] - held[0, TRIGGER_NS] < path[HOLD_NS_MAX]:
+            return FULL
         sync[SYNC_OVERFLOWS] += 1
         forget_held(path, slot)
         want(path, slot)
-        if count > path[HELD_MAX]:
-            return
     at = sync[SYNC_HELD]
     for index in range(count):
         for word in range(ROW_WORDS):
             held[at + index, word] = staged[index, word]
         held[at + index, TRIGGER_NS] = read_ns
     sync[SYNC_HELD] += count
+    return DONE
 
 
 @jit
@@ -196,23 +201,25 @@ def on_depth(path: Words, slot: int, read_ns: int) -> int:
     """Takes the staged run of one instrument by the rule.
 
     Answers:
-        DONE; FULL: the ring has no room, nothing has changed, come again; ODD: the ring is too
-        small for this frame, which is lost (the next frame then finds the gap).
+        DONE; FULL: no room now, nothing has changed, come again; ODD: there will never be room for
+        this frame, which is lost (the next frame then finds the gap).
     """
     sync, book, staged = sync_of(path, slot), book_of(path, slot), staged_of(path)
     is_live = sync[SYNC_STATE] in (_SYNCED, _SILENT)
     is_new = staged[0, LAST_ID] > book[BOOK_ID]
     room = DONE
-    if path[STAGED] >= control_of(path)[CAPACITY]:
+    if path[STAGED] >= min(control_of(path)[CAPACITY], path[HELD_MAX]):
         room = ODD
-    elif is_live and is_new:
+    elif not is_live:
+        room = _hold(path, slot, read_ns)
+    elif is_new:
         room = reserve(path, path[STAGED] + 1)
     if room < 0:
         return room
     sync[SYNC_DEPTH_NS] = read_ns
     if not is_live:
-        _hold(path, slot, read_ns)
-    elif not is_new:
+        return DONE
+    if not is_new:
         sync[SYNC_IGNORED] += 1
     elif _follows(sync, book, staged[0, FIRST_ID]):
         for index in range(path[STAGED]):

@@ -57,6 +57,7 @@ class FeedPlan(NamedTuple):
     source: int  # number of the ingest worker, in every tag
     levels_max: int  # of each book, a side
     silence_ns_max: int
+    hold_ns_max: int  # a full hold waits that long for its snapshot
 
 
 def stream_names(plan: FeedPlan) -> list[tuple[str, int]]:
@@ -155,6 +156,7 @@ class Feed:
             layout.STAGED_MAX: STAGED_RECORDS_MAX, layout.BOOK_LENGTH: m.books.shape[1],
             layout.STATS_WORDS: len(words), layout.RECORDS_COUNTER: self._records.index,
             layout.SOURCE: self.plan.source, layout.SILENCE_NS_MAX: self.plan.silence_ns_max,
+            layout.HOLD_NS_MAX: self.plan.hold_ns_max,
         }  # fmt: skip
         for word, size in sizes.items():
             self.path[word] = size

@@ -151,7 +151,8 @@ class IngestAgent:
         market = self._settings.market
         own = tuple(instrument for instrument in known if instrument.symbol in self._slots)
         silence_ns = market.silence_ms_max * _NS_PER_MS if self._has_depth else 1 << 62
-        plan = FeedPlan(own, market.streams, self._number, LEVELS_MAX, silence_ns)
+        hold_ns = self._settings.venue.request_ms_max * _NS_PER_MS
+        plan = FeedPlan(own, market.streams, self._number, LEVELS_MAX, silence_ns, hold_ns)
         return Feed(plan, self._memory, self._producer, self._context.stats)
 
     async def _live(self, feed: Feed) -> None:

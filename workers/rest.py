@@ -55,6 +55,7 @@ def fetch(url: str, seconds_max: float) -> Answer:
     try:
         with opener.open(url, timeout=seconds_max) as answer:
             body = answer.read(BODY_BYTES_MAX + 1)
+            missing = answer.length or 0  # what the answer promised and did not bring
     except HTTPError as error:
         with error:
             text = error.read(_TEXT_MAX).decode(errors="replace")
@@ -68,6 +69,8 @@ def fetch(url: str, seconds_max: float) -> Answer:
         raise RestError(f"the venue must be reachable: url={url} error={reason}") from None
     if len(body) > BODY_BYTES_MAX:
         raise RestError(f"an answer must be at most {BODY_BYTES_MAX} bytes: url={url}")
+    if missing:
+        raise RestError(f"an answer must be whole: url={url} missing_bytes={missing}")
     return Answer(body, time.monotonic_ns())
 
 

@@ -23,6 +23,7 @@ from shm.stats import BODY_BYTES, LAYOUT, Stats
 
 STREAMS = ("bookTicker", "trade", "depth@100ms")
 LEVELS_MAX = 4096
+HOLD_NS_MAX = 1_000
 BTCUSDT = Instrument(
     index=0, symbol="BTCUSDT", base="BTC", quote="USDT", price_decimals=2, tick_units=1,
     quantity_decimals=8, lot_units=1,
@@ -89,7 +90,7 @@ def scratch_feed(
         np.zeros((len(instruments), SUMS_WORDS), np.int64),
         np.zeros((INSTRUMENTS_MAX, TOPS_WORDS), np.int64),
     )
-    plan = FeedPlan(instruments, STREAMS, 3, levels_max, silence_ns_max)
+    plan = FeedPlan(instruments, STREAMS, 3, levels_max, silence_ns_max, HOLD_NS_MAX)
     stats = Stats(counted)
     feed = Feed(plan, memory, ring.Producer(made), stats)
     feed.clear_books()

@@ -37,6 +37,7 @@ from shm.segment import Words
 from tests.engine.scratch_feed import (
     BTCUSDT,
     ETHUSDT,
+    HOLD_NS_MAX,
     Scratch,
     depth_frame,
     fields,
@@ -219,13 +220,29 @@ def test_disconnection_gives_up_what_was_held(scratch: Scratch) -> None:
     assert scratch.sync(0, SNAPSHOT) == (DONE, DONE)
 
 
-def test_held_frames_are_bounded_and_an_overflow_ends_in_another_snapshot(
-    scratch: Scratch,
-) -> None:
+def fill_hold(scratch: Scratch) -> None:
     level = [("99", "1")]
-    for number in range(11, HELD_RECORDS_MAX + 12):
+    for number in range(11, HELD_RECORDS_MAX + 11):
         scratch.take(depth_frame(number, number, level, []))
+    last = HELD_RECORDS_MAX + 11
+    scratch.feed.append(depth_frame(last, last, level, []), 2)
 
+
+def test_full_hold_waits_for_the_snapshot_and_loses_nothing(scratch: Scratch) -> None:
+    fill_hold(scratch)
+
+    assert scratch.feed.decode(HOLD_NS_MAX) == FULL
+    assert scratch.feed.take_snapshot(0, SNAPSHOT, 1, 1) == DONE
+    while scratch.feed.go_on(0, 1) == FULL:
+        scratch.rows()
+    assert scratch.feed.decode(HOLD_NS_MAX) == DONE
+    assert scratch.memory.books[0][UPDATE_ID] == HELD_RECORDS_MAX + 11
+
+
+def test_full_hold_waits_no_longer_than_its_limit(scratch: Scratch) -> None:
+    fill_hold(scratch)
+
+    assert scratch.feed.decode(HOLD_NS_MAX + 1) == DONE
     assert scratch.feed.sync[0, SYNC_OVERFLOWS] == 1
     assert scratch.sync(0, SNAPSHOT) == (REFETCH, REFETCH)
     assert scratch.sync(0, snapshot_body(HELD_RECORDS_MAX + 11, [], [])) == (DONE, DONE)
