@@ -40,6 +40,8 @@ _NOUNS: Final = {
 class ConfigError(ValueError):
     """A configuration breaks a rule; the text is one line for the operator."""
 
+    is_configuration = True  # a worker that meets it is not started again
+
 
 def load(path: Path | None, overrides: Mapping[str, object]) -> Settings:
     """Reads and checks a configuration.

@@ -34,7 +34,8 @@ def next_generation(data_dir: Path) -> int:
     path = data_dir / "generation"
     last = int(path.read_text()) if path.exists() else 0
     fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
         file.write(f"{last + 1}\n")
         file.flush()
         os.fsync(file.fileno())

@@ -22,6 +22,9 @@ from workers.context import Run
 from workers.runner import EXIT_CONFIG, run_worker
 
 
+COLD_PATIENCE = 10  # times heartbeat_ms_max, for workers on background priority
+
+
 def warm_context() -> ForkServerContext:
     """Answers the multiprocessing context whose server has everything loaded."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # a threaded process must not be forked
@@ -41,6 +44,9 @@ class WorkerProcess:
         self._run, self._board, self._context = run, board, context
         self._limits: EngineSettings = run.settings.engine
         self._process: BaseProcess | None = None
+        # A worker that gives way to all others may wait long for a core without being ill.
+        patience = COLD_PATIENCE if worker.nice > 0 or worker.scheduler == "idle" else 1
+        self._silence_ns_max = self._limits.heartbeat_ms_max * patience * 1_000_000
         self._spawned_ns = 0
         self._respawn_ns = 0
         self._deaths: deque[int] = deque(maxlen=self._limits.restarts_max + 1)
@@ -93,7 +99,7 @@ class WorkerProcess:
         if self.state == WorkerState.STARTING:
             return self._watch_start(process, now_ns)
         age_ns = now_ns - self._board.get(self.index, boards.HEARTBEAT_NS)
-        if age_ns > self._limits.heartbeat_ms_max * 1_000_000:
+        if age_ns > self._silence_ns_max:
             process.kill()
             return f"silent for {age_ns // 1_000_000} ms, killed"
         return ""

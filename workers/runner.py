@@ -74,6 +74,7 @@ class Duty:
     def beat(self, now: int) -> None:
         """Shows a sign of life and looks at the phase."""
         self._row[boards.HEARTBEAT_NS] = now
+        self._logger.flush()
         phase = Phase(max(int(self._control[PHASE]), Phase.RUN))
         if phase != self._phase:
             self._phase = phase
@@ -209,10 +210,9 @@ def run_worker(run: Run, name: str, index: int) -> None:
     try:
         _live(memory, worker, index, logger, signals)
         code = EXIT_CLEAN
-    except (ValueError, KeyError) as error:  # what a user can mend: said once, never looped
-        code = EXIT_CONFIG if getattr(error, "is_configuration", False) else EXIT_CRASH
-        _report(memory, name, logger, error)
     except Exception as error:  # noqa: BLE001 - the last line of defence: say it and die
+        if getattr(error, "is_configuration", False):
+            code = EXIT_CONFIG  # what a user must mend is said once, never restart-looped
         _report(memory, name, logger, error)
     finally:
         sys.stdout.flush()
@@ -235,11 +235,7 @@ def _live(
     memory: Memory, worker: WorkerSettings, index: int, logger: Logger, signals: Signals
 ) -> None:
     contexts = [AgentContext(memory, worker.name, agent, logger) for agent in worker.agents]
-    agents = [build(context) for context in contexts]
-    duty = Duty(memory, index, agents, logger)
-    for agent in agents:
-        duty.beat(now_ns())
-        agent.on_start()
+    agents, duty = _begin(memory, index, contexts, logger)
     loop_agents = [agent for agent in agents if isinstance(agent, LoopAgent)]
     try:
         if loop_agents:
@@ -254,6 +250,22 @@ def _live(
     finally:
         for agent in reversed(agents):
             agent.on_close()
+
+
+def _begin(
+    memory: Memory, index: int, contexts: list[AgentContext], logger: Logger
+) -> tuple[list[Agent], Duty]:
+    """Makes and starts the agents; nothing outside this host can fail here."""
+    try:
+        agents = [build(context) for context in contexts]
+        duty = Duty(memory, index, agents, logger)
+        for agent in agents:
+            duty.beat(now_ns())
+            agent.on_start()
+    except ValueError as error:
+        error.is_configuration = True  # type: ignore[attr-defined]  # a strategy's name, a limit
+        raise
+    return agents, duty
 
 
 def _consumers(memory: Memory, worker: WorkerSettings) -> list[Consumer]:
