@@ -80,6 +80,20 @@ def mix(digest: int, word: int) -> int:
 
 
 @jit
+def clear(words: Words, count: int) -> None:
+    """Zeroes the first `count` words; measured: a loop is cheaper than a slice assignment."""
+    for word in range(count):
+        words[word] = 0
+
+
+@jit
+def copy(words: Words, source: Words, count: int) -> None:
+    """Copies the first `count` words of `source`; a loop, see `clear`."""
+    for word in range(count):
+        words[word] = source[word]
+
+
+@jit
 def next_row(outputs: Words, output: int) -> Words:
     """Answers the row of the next record of an output, zero but for its sequence.
 
@@ -93,7 +107,7 @@ def next_row(outputs: Words, output: int) -> Words:
     else:
         slot = sequence & (outputs[base + OUTPUT_CAPACITY] - 1)
         row = words_at(outputs[base + OUTPUT_ROWS] + ROW_BYTES * slot, ROW_WORDS)
-    row[:] = 0
+    clear(row, ROW_WORDS)
     row[SEQUENCE] = sequence
     return row
 
@@ -159,8 +173,8 @@ def write_commit(slots: Words, progress: Words, state: Words) -> int:
     # content, the version after the last. The kernel keeps a dead process's stores in order.
     store_release(slot, 0, 0)
     split = SLOT_HEADER + PROGRESS_WORDS
-    slot[SLOT_HEADER:split] = progress
-    slot[split : split + len(state)] = state
+    copy(slot[SLOT_HEADER:], progress, PROGRESS_WORDS)
+    copy(slot[split:], state, len(state))
     slot[1] = checksum(state, checksum(progress, version))
     # Pairs with read_commit in this file.
     store_release(slot, 0, version)

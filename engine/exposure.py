@@ -120,7 +120,8 @@ def open_order(
     base = free_entry(orders, key)
     if base < 0:
         return -1
-    orders[base : base + ENTRY_WORDS] = 0
+    for word in range(ENTRY_WORDS):
+        orders[base + word] = 0
     orders[base + ENTRY_KEY], orders[base + ENTRY_TERMS] = key, terms | _LIVE
     orders[base + ENTRY_QUANTITY_LOTS], orders[base + ENTRY_PRICE_TICKS] = lots, price_ticks
     orders[base + ENTRY_STATE] = _PENDING

@@ -60,6 +60,7 @@ from engine.decision import (
     OUTPUT_WORDS,
     SCRATCH,
     Input,
+    clear,
     finish_row,
     next_row,
 )
@@ -257,7 +258,7 @@ def _ask(row: Words, state: Words, parameters: Words, outputs: Words, index: int
     if view[VIEW_GRID + STATUS_WORD] == 0:
         return  # the venue has not told what this instrument is
     out = outputs[SCRATCH : SCRATCH + OUT_WORDS]
-    out[:OUT_HEADER] = 0
+    clear(out, OUT_HEADER)
     out[OUT_INTENT] = outputs[OUTPUT_WORDS * DECISIONS + OUTPUT_NEXT]
     out[OUT_GENERATION] = parameters[GENERATION]
     out[OUT_ORDERS_FREE] = ORDERS_MAX - view[VIEW_OPEN_COUNT]

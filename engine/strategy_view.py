@@ -123,7 +123,8 @@ def enter_order(view: Words, action: Words) -> None:
     if base < 0:
         return  # cannot be: `place` refuses an order without a slot
     quantity = action[ACTION_QUANTITY_LOTS]
-    view[base : base + ORDER_WORDS] = 0
+    for word in range(ORDER_WORDS):
+        view[base + word] = 0
     view[base + OWN_CLIENT_ID] = action[ACTION_CLIENT_ID]
     view[base + OWN_SIDE] = part(action[ACTION_TERMS], 0)
     view[base + OWN_PRICE_TICKS] = action[ACTION_PRICE_TICKS]

@@ -21,6 +21,7 @@ from engine.decision import (
     QUIET,
     STEP_DIGEST,
     Input,
+    copy,
 )
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX
 from engine.records import ROW_BYTES, ROW_WORDS, STEP_COUNT, STEP_INPUT
@@ -201,7 +202,7 @@ def recover(ports: Words, block: Words) -> int:
             block[DIVERGED] += 1
         if row[STEP_INPUT] == _REFERENCE:
             read_reference(block)
-        step[:ROW_WORDS] = row
+        copy(step, row, ROW_WORDS)
         # Room was there when the step was taken, and readers only ever move on.
         claim_outputs(ports, block, row[STEP_INPUT], row[STEP_COUNT])
         index = _index_of(block, row[STEP_INPUT])

@@ -40,6 +40,8 @@ from engine.decision import (
     RINGS_MAX,
     STEP_DIGEST,
     Input,
+    clear,
+    copy,
     write_commit,
 )
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX
@@ -153,7 +155,7 @@ def open_step(ports: Words, block: Words, what: int, first: int, count: int) -> 
     sequence = steps[CURSOR] + 1
     slot = sequence & (ports[block[INPUTS] + 2, 2] - 1)
     row = words_at(ports[block[INPUTS] + 2, 1] + ROW_BYTES * slot, ROW_WORDS)
-    row[:] = 0
+    clear(row, ROW_WORDS)
     row[SEQUENCE], row[TAG], row[PUBLISH_NS] = sequence, tag(_STEP, 0, 0, 0), clock
     row[TRIGGER_NS], row[TRIGGER] = clock, sequence
     row[STEP_INPUT], row[STEP_FIRST], row[STEP_COUNT] = what, first, count
@@ -161,7 +163,7 @@ def open_step(ports: Words, block: Words, what: int, first: int, count: int) -> 
     row[STEP_OUTPUT_CURSOR] = outputs[OUTPUT_WORDS * DECISIONS + OUTPUT_NEXT] - 1
     row[STEP_DIGEST] = outputs[DIGEST]
     publish(steps, sequence)
-    step[:ROW_WORDS] = row
+    copy(step, row, ROW_WORDS)
     return True
 
 

@@ -273,7 +273,7 @@ class TestLoading:
         (tmp_path / "broken_strategy.py").write_text("raise RuntimeError('first\\nsecond')\n")
         monkeypatch.syspath_prepend(str(tmp_path))
 
-        with pytest.raises(ValueError, match="error=RuntimeError detail=first$"):
+        with pytest.raises(ValueError, match=r"error=RuntimeError detail=first$"):
             load("broken_strategy:STRATEGY")
         sys.modules.pop("broken_strategy", None)
 
