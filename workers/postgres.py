@@ -43,15 +43,18 @@ class PostgresDatabase:
         self.is_timescale = False
 
     async def connect(self) -> None:
-        """Connects and makes what is missing."""
+        """Connects."""
         await self.close()
-        connection = await asyncpg.connect(
+        self._connection = await asyncpg.connect(
             self._url,
             timeout=CONNECT_S_MAX,
             command_timeout=COMMAND_S_MAX,
             server_settings={"application_name": "tickring-store", "synchronous_commit": "off"},
         )
-        self._connection = connection
+
+    async def prepare(self) -> None:
+        """Makes tables and views that are missing, hypertables where TimescaleDB is."""
+        connection = self._opened()
         found = await connection.fetchval(
             "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'"
         )

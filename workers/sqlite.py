@@ -47,8 +47,12 @@ class SqliteDatabase:
         self._connection: sqlite3.Connection | None = None
 
     async def connect(self) -> None:
-        """Opens the file, made 0600 when missing, and makes what is missing in it."""
+        """Opens the file, made 0600 when missing."""
         await self._call(self._connect)
+
+    async def prepare(self) -> None:
+        """Makes tables and views that are missing."""
+        await self._call(self._prepare)
 
     async def positions(self) -> dict[tuple[int, str], int]:
         """Answers the next sequence to store of every ring of every run."""
@@ -101,6 +105,9 @@ class SqliteDatabase:
         self._connection = connection
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
+
+    def _prepare(self) -> None:
+        connection = self._opened()
         with _transaction(connection):
             for statement in sqlite_schema():
                 connection.execute(statement)

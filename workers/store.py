@@ -152,6 +152,7 @@ class StoreAgent:
     async def _session(self) -> None:
         """Stores on one connection until something fails."""
         await self._database.connect()
+        await self._database.prepare()
         self._connected.set(1)
         finished = await self._database.finished()
         current = self._context.generation

@@ -34,10 +34,7 @@ Bytes = npt.NDArray[np.uint8]
 
 
 class Template:
-    """Rows of one table, kind, ring and run, of which only varying columns must be filled.
-
-    Lifetime: what `chunks` yields is overwritten by the next one.
-    """
+    """Rows of one table, kind, ring and run, of which only varying columns must be filled."""
 
     def __init__(self, table: Table, kind: Kind, part: Part) -> None:
         empty = part.rows[:0]
@@ -64,7 +61,7 @@ class Template:
         self._bytes: Bytes = self._rows.view(np.uint8)
         self._width = self._rows.dtype.itemsize
 
-    def chunks(self, piece: Slice) -> Iterator[memoryview]:
+    def chunks(self, piece: Slice) -> Iterator[bytes]:
         """Yields the encoded rows of a slice, at most CHUNK_ROWS at a time."""
         for start in range(0, len(piece.rows), CHUNK_ROWS):
             rows = piece.rows[start : start + CHUNK_ROWS]
@@ -74,7 +71,7 @@ class Template:
                 if column.type == Type.TIME:
                     found = found - EPOCH_US  # type: ignore[operator]
                 self._rows[column.name][:count] = found
-            yield self._bytes[: count * self._width].data
+            yield self._bytes[: count * self._width].tobytes()
 
 
 @functools.lru_cache(maxsize=256)
@@ -83,8 +80,8 @@ def _template(table: Table, kind: Kind, ring: str, generation: int) -> Template:
     return Template(table, kind, Part(generation, ring, 0, 0, nothing))
 
 
-def encode(table: Table, pieces: list[Slice]) -> Iterator[bytes | memoryview]:
-    """Yields a whole COPY of these records. Lifetime: each chunk until the next is asked for."""
+def encode(table: Table, pieces: list[Slice]) -> Iterator[bytes]:
+    """Yields a whole COPY of these records."""
     yield SIGNATURE
     for piece in pieces:
         template = _template(table, piece.kind, piece.part.ring, piece.part.generation)
@@ -95,4 +92,4 @@ def encode(table: Table, pieces: list[Slice]) -> Iterator[bytes | memoryview]:
 async def stream(table: Table, pieces: list[Slice]) -> AsyncIterator[bytes]:
     """Yields a whole COPY, chunk by chunk, as asyncpg's `source`."""
     for chunk in encode(table, pieces):
-        yield bytes(chunk)
+        yield chunk

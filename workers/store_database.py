@@ -39,7 +39,10 @@ class Database(Protocol):
     address: str  # without its password
 
     async def connect(self) -> None:
-        """Opens it and makes tables and views that are missing."""
+        """Opens it."""
+
+    async def prepare(self) -> None:
+        """Makes what tables and views are missing; raises StoreError for another version's."""
 
     async def positions(self) -> dict[tuple[int, str], int]:
         """Answers the next sequence to store of every ring of every run."""

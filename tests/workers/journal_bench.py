@@ -315,8 +315,8 @@ def kill_stores_while_they_work(memory: Memory, kills: int) -> None:
     """Kills one store process after the other, each when it has stored some more."""
     random = np.random.default_rng(3)
     for _ in range(kills):
-        record_run(memory, int(random.integers(600, 1_500)))
-        goal = stored_total(memory) + int(random.integers(1, 3_000))
+        record_run(memory, int(random.integers(300, 700)))
+        goal = stored_total(memory) + int(random.integers(1, 1_500))
         process = start(store_forever, memory.run)
         await_until(functools.partial(_has_stored, memory, goal), "the store works")
         kill(process)
