@@ -23,6 +23,7 @@ NO_SESSION = 1  # the order never left: there was no connection
 TABLE_FULL = 2  # the order never left: every row holds a live order
 UNKNOWN_ORDER = 3  # a cancel of an order that is not in the table, or over
 REQUESTS_FULL = 4  # the order never left: too many requests wait for answers
+STALE_ORDER = 5  # the order never left: it had waited longer than the venue's receive window
 
 
 class VenueError(msgspec.Struct):

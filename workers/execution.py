@@ -142,7 +142,7 @@ class ExecutionAgent:
         if live and now >= self._cancel_until_ns:
             self._context.logger.error("orders stay open at the venue", live_orders=live)
             return True
-        return live == 0
+        return live == 0 and self._memory.rings.orders.lag == 0
 
     async def close(self) -> None:
         """Closes the connection."""

@@ -20,12 +20,12 @@ from engine.orders import (
     Event,
 )
 from engine.ordertable import NOT_FOUND
-from engine.records import OrderState, client_number, client_text
+from engine.records import OrderState, client_text
 from engine.venuemessages import ExecutionReport, OrderResult
 from workers.log import Logger
 from workers.orderlayout import REPORTS_FULL
 from workers.ordermemory import Fill, OrderMemory
-from workers.orderrecovery import Book, Recovery, fee_of
+from workers.orderrecovery import Book, Recovery, fee_of, own_number
 
 ENDED_BY = {
     "CANCELED": Event.CANCELED,
@@ -90,9 +90,7 @@ class OrderEvents:
                 self._speaker.drop()
             return
         instrument = self._book.by_symbol.get(event.symbol)
-        number = client_number(event.client_id)
-        if number < 0:
-            number = client_number(event.original_client_id)
+        number = own_number(event.client_id, event.original_client_id)
         if number < 0 or instrument is None:
             if event.execution == "NEW":
                 self._memory.counters.foreign.add()

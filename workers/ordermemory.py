@@ -109,6 +109,7 @@ class OrderMemory:
         receive_window_ms: int,
     ) -> None:
         self.rings, self.table, self._cells = rings, table, position_cells
+        self.receive_window_ms = receive_window_ms
         self.counters = Counters(stats)
         self.lookup = ordertable.new_lookup()
         self.buffer = bytearray(REQUEST_BYTES_MAX)
@@ -217,7 +218,8 @@ class OrderMemory:
 
     def open_request(self, kind: int, row: int) -> int:
         """Enters a request that is about to leave; answers its number, -1 when too many wait."""
-        return orderpath.open_request(self.bind, kind, row)
+        client_id = self.word(row, ORDER_ID) if row >= 0 else 0
+        return orderpath.open_request(self.bind, kind, row, client_id)
 
     def answered(self, number: int) -> OpenRequest | None:
         """Takes out the request that an answer belongs to; None when there is none any more."""

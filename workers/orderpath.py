@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from engine.ordercodec import (
     NUMBERS,
+    RECEIVE_WINDOW_MS,
     REQUEST_BYTES_MAX,
     REQUEST_NUMBER,
     TIMESTAMP_MS,
@@ -48,7 +49,7 @@ from engine.ordertable import (
     ORDERS_AT,
     TAKEN,
     find,
-    forget,
+    has_row,
     insert,
 )
 from engine.records import (
@@ -74,7 +75,7 @@ from engine.records import (
     kind_of,
     tag,
 )
-from engine.venuemessages import NO_SESSION, REQUESTS_FULL, TABLE_FULL, UNKNOWN_ORDER
+from engine.venuemessages import NO_SESSION, REQUESTS_FULL, STALE_ORDER, TABLE_FULL, UNKNOWN_ORDER
 from shm.histogram import HISTOGRAM_WORDS, record
 from shm.jit import bytes_at, epoch_ns, jit, now_ns, rows_at, store_release, words_at
 from shm.ring import (
@@ -143,18 +144,24 @@ _FILL, _CANCEL_SENT = int(Event.FILL), int(Event.CANCEL_SENT)
 
 
 @jit
-def open_request(bind: Words, kind: int, row_index: int) -> int:
-    """Enters a request that is about to leave; answers its number, -1 when too many wait."""
-    table = table_of(bind)
+def _has_request(bind: Words) -> bool:
+    """Says whether one more request may be under way."""
     requests = rows_at(bind[REQUESTS_AT], REQUESTS_MAX, REQUEST_WORDS)
-    number = table[NEXT_REQUEST] + 1
-    request = requests[number & (REQUESTS_MAX - 1)]
-    if request[NUMBER] != 0:
+    number = table_of(bind)[NEXT_REQUEST] + 1
+    return requests[number & (REQUESTS_MAX - 1), NUMBER] == 0  # type: ignore[no-any-return]
+
+
+@jit
+def open_request(bind: Words, kind: int, row_index: int, client_id: int) -> int:
+    """Enters a request that is about to leave; answers its number, -1 when too many wait."""
+    if not _has_request(bind):
         return -1
-    table[NEXT_REQUEST] = number
+    number = table_of(bind)[NEXT_REQUEST] + 1
+    table_of(bind)[NEXT_REQUEST] = number
+    requests = rows_at(bind[REQUESTS_AT], REQUESTS_MAX, REQUEST_WORDS)
+    request = requests[number & (REQUESTS_MAX - 1)]
     request[KIND], request[ROW], request[SENT_NS] = kind, row_index, bind[NOW]
-    request[CLIENT] = order_of(bind, row_index)[ORDER_ID] if row_index >= 0 else 0
-    request[NUMBER] = number
+    request[CLIENT], request[NUMBER] = client_id, number
     return number  # type: ignore[no-any-return]
 
 
@@ -206,25 +213,33 @@ def _fill_row(row: Words, source: Words, now: int) -> None:
 
 
 @jit
+def _fault(bind: Words, source: Words) -> int:
+    """Answers the code of the reason why an order must not be sent, 0 when it may."""
+    window_ns = words_at(bind[NUMBERS_AT], NUMBERS)[RECEIVE_WINDOW_MS] * 1_000_000
+    code = 0
+    if bind[IS_READY] == 0:
+        code = NO_SESSION
+    elif bind[NOW] - source[PUBLISH_NS] > window_ns:
+        code = STALE_ORDER
+    elif not has_row(lookup_of(bind)):
+        code = TABLE_FULL
+    elif not _has_request(bind):
+        code = REQUESTS_FULL
+    return code
+
+
+@jit
 def _take_new(bind: Words, source: Words) -> int:
     table, lookup = table_of(bind), lookup_of(bind)
     client_id = source[CLIENT_ID]
     if find(table, lookup, client_id) != NOT_FOUND:
         return SKIPPED  # a worker before us took it
-    if bind[IS_READY] == 0:
-        return refuse(bind, source, _REJECTED, NO_SESSION)
+    code = _fault(bind, source)
+    if code != 0:
+        return refuse(bind, source, _REJECTED, code)
     row_index = insert(table, lookup, client_id)
-    if row_index == NOT_FOUND:
-        return refuse(bind, source, _REJECTED, TABLE_FULL)
-    row = order_of(bind, row_index)
-    _fill_row(row, source, bind[NOW])
-    number = open_request(bind, _PLACE, row_index)
-    if number < 0:
-        forget(table, lookup, client_id, row_index)
-        return refuse(bind, source, _REJECTED, REQUESTS_FULL)
-    words_at(bind[REQUESTS_AT], REQUESTS_MAX * REQUEST_WORDS)[
-        (number & (REQUESTS_MAX - 1)) * REQUEST_WORDS + CLIENT
-    ] = client_id
+    _fill_row(order_of(bind, row_index), source, bind[NOW])
+    number = open_request(bind, _PLACE, row_index, client_id)
     # The order exists from here on, also for a successor: before any byte of it leaves.
     store_release(table, ORDERS_AT + row_index * ORDER_WORDS + ORDER_ID, client_id)
     return _start(bind, row_index, _PLACE, number)
@@ -251,7 +266,9 @@ def cancel(bind: Words, row_index: int) -> int:
     row = order_of(bind, row_index)
     if row[ORDER_REQUEST_KIND] == _CANCEL and row[ORDER_REQUEST] == _SENT:
         return SKIPPED  # one is under way
-    number = open_request(bind, _CANCEL, row_index) if bind[IS_READY] == 1 else -1
+    number = -1
+    if bind[IS_READY] == 1:
+        number = open_request(bind, _CANCEL, row_index, row[ORDER_ID])
     if number < 0:
         row[ORDER_CANCEL_WANTED] = 1
         return SKIPPED

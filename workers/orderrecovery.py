@@ -22,6 +22,7 @@ from engine.orders import (
     ORDER_ID,
     ORDER_INSTRUMENT,
     ORDER_QUERIES,
+    ORDER_SENT_NS,
     ORDER_STATE,
     ORDER_VENUE_ID,
     QUIET,
@@ -58,6 +59,7 @@ QUERIES_MAX = 40  # about one order until it is certain; then it stays UNKNOWN u
 ASKED_MAX = 16  # queries under way at once
 DELAY_NS = 100_000_000  # before the second query; doubles up to DELAY_NS_MAX
 DELAY_NS_MAX = 5_000_000_000
+CLIENT_ID_MAX = (1 << 63) - 1  # what a record's word can hold
 
 
 class Asker(Protocol):
@@ -81,6 +83,15 @@ class Book:
         """Takes the instruments in index order."""
         self.by_index = instruments
         self.by_symbol = {instrument.symbol: instrument for instrument in instruments}
+
+
+def own_number(*texts: str) -> int:
+    """Answers the client order id in the first text that is one of ours, -1 when none is."""
+    for text in texts:
+        number = client_number(text)
+        if 0 < number <= CLIENT_ID_MAX:
+            return number
+    return -1
 
 
 def fee_of(text: str | None, asset: str | None, instrument: Instrument) -> tuple[int, int]:
@@ -122,6 +133,7 @@ class Recovery:
     ) -> None:
         self._memory, self._book, self._asker = memory, book, asker
         self._logger, self._clock = logger, clock
+        self._grace_ns = memory.receive_window_ms * 1_000_000
         self._due: dict[int, int] = {}  # row -> when to ask; at most one entry a row
         self._asked = 0
 
@@ -205,7 +217,9 @@ class Recovery:
             return
         absences = memory.word(row, ORDER_ABSENCES) + 1
         memory.set_word(row, ORDER_ABSENCES, absences)
-        if absences < ABSENCES_MIN:
+        # Once its receive window has passed, the venue itself would refuse the order on arrival.
+        age_ns = self._clock() - memory.word(row, ORDER_SENT_NS)
+        if absences < ABSENCES_MIN or age_ns < self._grace_ns:
             self._retry(row)
             return
         state = memory.word(row, ORDER_STATE)
@@ -264,27 +278,35 @@ class Recovery:
         """Compares the venue's open orders with ours, after every connect."""
         seen = set()
         for order in decode_orders(message.result):
-            number = client_number(order.client_order_id)
+            number = own_number(order.client_order_id)
             instrument = self._book.by_symbol.get(order.symbol)
             if number < 0 or instrument is None:
                 self._memory.counters.foreign.add()
                 continue
-            row = self._memory.find(number)
-            if row == NOT_FOUND:
-                row = self.adopt(number, order, instrument)
-            elif self._memory.is_live(row):
-                traded = lots_of(order.executed_qty, instrument)
-                self._memory.set_word(row, ORDER_VENUE_ID, order.order_id)
-                event = Event.WORKING
-                status = self._memory.apply(
-                    row, event, venue_cumulative=traded, venue_id=order.order_id
+            try:
+                seen.add(self._on_open_order(number, order, instrument))
+            except (ValueError, KeyError) as error:  # one bad order must not hide the others
+                self._memory.counters.bad_messages.add()
+                self._logger.error(  # noqa: TRY400 - the venue's mistake, not ours
+                    "open order not understood", detail=str(error)[:200]
                 )
-                self._after(row, status)
-            seen.add(row)
         for row in self._memory.live_rows():
             if row not in seen:
                 self._memory.set_word(row, ORDER_QUERIES, 0)
                 self.schedule(row)
+
+    def _on_open_order(self, number: int, order: OrderResult, instrument: Instrument) -> int:
+        memory = self._memory
+        row = memory.find(number)
+        if row == NOT_FOUND:
+            return self.adopt(number, order, instrument)
+        if memory.is_live(row):
+            traded = lots_of(order.executed_qty, instrument)
+            memory.set_word(row, ORDER_VENUE_ID, order.order_id)
+            event = Event.WORKING
+            status = memory.apply(row, event, venue_cumulative=traded, venue_id=order.order_id)
+            self._after(row, status)
+        return row
 
     def adopt(self, number: int, order: OrderResult, instrument: Instrument) -> int:
         """Enters an open order of ours that the table does not know; answers its row."""

@@ -98,6 +98,7 @@ class OrderSession:
         self._delay_ms = venue.reconnect_ms
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
+        self._is_paused = False
         self.transport: WSTransport | None = None
         self._send_buffer: Callable[[WSMsgType, bytearray, int], None] = _send_nothing
 
@@ -125,12 +126,14 @@ class OrderSession:
 
     def pause(self) -> None:
         """Stops reading; the venue's messages wait in the socket."""
-        if self.transport is not None:
+        if self.transport is not None and not self._is_paused:
+            self._is_paused = True
             self.transport.underlying_transport.pause_reading()
 
     def resume(self) -> None:
         """Reads again."""
-        if self.transport is not None:
+        if self.transport is not None and self._is_paused:
+            self._is_paused = False
             self.transport.underlying_transport.resume_reading()
 
     def leave(self) -> None:
@@ -151,6 +154,7 @@ class OrderSession:
     def opened(self, transport: WSTransport) -> None:
         """Called by the listener."""
         self.transport = transport
+        self._is_paused = False
         self._send_buffer = transport.send_reuse_external_bytearray
         self._owner.on_open()
         self._wake()
@@ -189,7 +193,8 @@ class OrderSession:
             max_frame_size=MESSAGE_BYTES_MAX,
         )
         await transport.wait_disconnected()
-        self._logger.warning("order connection lost")
+        if not self._is_stopping:
+            self._logger.warning("order connection lost")
 
     def _next_delay_s(self) -> float:
         delay = self._delay_ms * (0.5 + 0.5 * float(self._jitter.random()))

@@ -86,7 +86,7 @@ def warm() -> None:
         orderpath.sent(bind)
     row = ordertable.find(table, lookup, client_id)
     orderpath.cancel(bind, row)
-    orderpath.open_request(bind, layout.STATUS_QUERY, row)
+    orderpath.open_request(bind, layout.STATUS_QUERY, row, client_id)
     orderreport.apply(bind, np.zeros(layout.FACTS, np.int64))
     orderreport.has_room(bind, 1)
     orderreport.report_sent(bind, row)

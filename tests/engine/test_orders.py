@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -277,7 +276,6 @@ class OrderMachine(RuleBasedStateMachine):
         assert ordertable.live_count(self.lookup) == int(is_live)
 
 
-OrderMachine.TestCase.settings = settings(deadline=None, max_examples=60)
 TestOrderMachine = OrderMachine.TestCase
 
 

@@ -29,6 +29,7 @@ from engine.positions import POSITION_WORDS, SEGMENT, SEGMENT_BYTES, cell
 from engine.records import (
     CLIENT_ID,
     PRICE_TICKS,
+    PUBLISH_NS,
     QUANTITY_LOTS,
     ROW_WORDS,
     STATUS,
@@ -285,13 +286,20 @@ class Rig:
         await self.start()
 
     def order(
-        self, *, lots: int = 10, ticks: int = 60_000, side: Side = Side.BUY, trigger_ns: int = 0
+        self,
+        *,
+        lots: int = 10,
+        ticks: int = 60_000,
+        side: Side = Side.BUY,
+        trigger_ns: int = 0,
+        age_ns: int = 0,
     ) -> int:
         """Lets an order pass, as risk would; answers its client id."""
         self._intents += 1
         client_id = client_id_of(GENERATION, self._intents)
         row = np.zeros(ROW_WORDS, np.int64)
         row[TAG] = tag(int(Kind.ORDER_NEW), 0, 0, 1)
+        row[PUBLISH_NS] = now_ns() - age_ns
         row[TRIGGER_NS], row[TRIGGER] = trigger_ns or now_ns(), 40 + self._intents
         row[CLIENT_ID], row[PRICE_TICKS], row[QUANTITY_LOTS] = client_id, ticks, lots
         row[TERMS] = pack(int(side), int(OrderType.LIMIT), int(TimeInForce.GTC), 1)

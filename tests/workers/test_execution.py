@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine import ordertable
 from engine.control import CANCEL_ALL, OPERATOR_HALT, TRADE, set_word
 from engine.orders import ORDER_STATE
 from engine.positions import CASH, FEES_QUOTE_E8, FILLS, POSITION_LOTS
@@ -40,8 +41,9 @@ from engine.records import (
     part,
     source_of,
 )
-from engine.venuemessages import NO_SESSION, UNKNOWN_ORDER
+from engine.venuemessages import NO_SESSION, STALE_ORDER, UNKNOWN_ORDER
 from shm.histogram import COUNT
+from shm.ring import READER_BASE, RELEASED
 from shm.segment import Words
 from tests.workers.execution_rig import GENERATION, Rig, Venue, VenueOrder, placed, play
 from workers.agent import Phase
@@ -210,7 +212,37 @@ def test_an_order_that_never_arrived_is_rejected_after_several_answers(
 
         assert (state(resolved), resolved[VENUE_CODE]) == (OrderState.REJECTED, -2013)
 
-    play(scenario, segment_prefix, tmp_path, request_ms_max=QUICK_MS)
+    play(
+        scenario, segment_prefix, tmp_path, request_ms_max=QUICK_MS, receive_window_ms=3 * QUICK_MS
+    )
+
+
+def test_an_order_is_not_given_up_before_its_receive_window_has_passed(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, _, order = await placed(rig, venue)
+        for _ in range(4):
+            query = await rig.until(lambda: venue.take("order.status"))
+            await venue.refuse(query, -2013)
+        query = await rig.until(lambda: venue.take("order.status"))
+        assert rig.reasons() == [Reason.SENT, Reason.UNKNOWN]
+        await venue.answer(query, order.result())
+        resolved = (await rig.reported(Reason.RESOLVED))[-1]
+
+        assert state(resolved) == OrderState.NEW
+
+    play(scenario, segment_prefix, tmp_path, request_ms_max=QUICK_MS, receive_window_ms=60_000)
+
+
+def test_an_order_that_waited_too_long_is_not_sent(segment_prefix: str, tmp_path: Path) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        rig.order(age_ns=6_000_000_000)
+        report = (await rig.reported(Reason.REJECT))[-1]
+
+        assert (state(report), report[VENUE_CODE]) == (OrderState.REJECTED, STALE_ORDER)
+
+    play(scenario, segment_prefix, tmp_path)
 
 
 def test_a_cancel_ends_an_order(segment_prefix: str, tmp_path: Path) -> None:
@@ -437,6 +469,73 @@ def test_a_killed_worker_goes_on_where_it_stopped(segment_prefix: str, tmp_path:
     play(scenario, segment_prefix, tmp_path)
 
 
+def test_a_worker_killed_between_socket_and_report_tells_it_afterwards(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        session = rig.agent._session
+        send = session.send_buffer
+
+        def send_and_die(buffer: bytearray, at: int) -> None:
+            send(buffer, at)
+            raise Killed
+
+        session.send_buffer = send_and_die  # type: ignore[method-assign]
+        rig.order(lots=10)
+        rig.order(lots=5)
+        with pytest.raises(Killed):
+            rig.agent.do_work()
+        await rig.kill_and_restart()
+        await rig.until(lambda: len(rig.reasons()) == 3)
+
+        assert rig.reasons() == [Reason.SENT, Reason.UNKNOWN, Reason.SENT]
+        assert [int(r[LAST_LOTS]) for r in rig.told()] == [10, 10, 5]
+        assert [r["method"] for r in venue.seen].count("order.place") == 2
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_worker_killed_between_report_and_table_is_mended_from_the_ring(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        _, request, order = await placed(rig, venue, lots=10)
+        await venue.answer(request, order.ack())
+        await rig.reported(Reason.ACK)
+        before = rig.agent._memory.table.copy()
+        await venue.say(order.trade("0.00004", 3))
+        await venue.say(order.trade("0.00001", 4))
+        await rig.reported(Reason.FILL, Reason.FILL)
+        rig.agent._memory.table[:] = before
+        venue.open_orders = [order.result()]
+        await rig.kill_and_restart()
+        await venue.say(order.trade("0.00005", 5))
+        reports = await rig.reported(Reason.SENT, Reason.ACK, *[Reason.FILL] * 3)
+
+        assert [int(r[CUMULATIVE_LOTS]) for r in reports] == [0, 0, 4, 5, 10]
+        assert (rig.position()[POSITION_LOTS], rig.position()[FILLS]) == (10, 3)
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_worker_killed_before_a_refusal_was_told_tells_it_afterwards(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        client_id = rig.order()
+        rig.agent._memory.table[ordertable.TAKEN] = 1
+        await rig.kill_and_restart()
+        report = (await rig.reported(Reason.REJECT))[-1]
+
+        assert (int(report[CLIENT_ID]), state(report)) == (client_id, OrderState.REJECTED)
+        assert "order.place" not in [r["method"] for r in venue.seen]
+
+    play(scenario, segment_prefix, tmp_path)
+
+
 def test_a_record_that_is_in_the_table_is_not_sent_again(
     segment_prefix: str, tmp_path: Path
 ) -> None:
@@ -446,9 +545,8 @@ def test_a_record_that_is_in_the_table_is_not_sent_again(
         await rig.reported(Reason.ACK)
         venue.open_orders = [order.result()]
         # As if the worker had died after the row was written and before anything else was.
-        rig.agent._memory.table[1] = 0
-        control = rig.orders.control
-        control[48] = -1
+        rig.agent._memory.table[ordertable.TAKEN] = 0
+        rig.orders.control[READER_BASE + RELEASED] = -1
         await rig.kill_and_restart()
         for _ in range(20):
             rig.agent.do_work()
@@ -619,6 +717,7 @@ def test_words_nobody_understands_are_counted_and_survived(
         for text in ("", "{", "[]", '{"id":5}', '{"event":{"e":"x"}}', '{"event":{"e":7}}'):
             await connection.send(text)
         _, request, order = await placed(rig, venue)
+        await venue.say(order.event("NEW", c="TRFFFFFFFFFFFFFFFF"))
         bad = order.trade("0.00001", 4)
         bad["l"] = "0.000001"  # off the grid
         await venue.say(bad)
@@ -626,5 +725,6 @@ def test_words_nobody_understands_are_counted_and_survived(
         await rig.reported(Reason.SENT, Reason.ACK)
 
         assert rig.counter("order_messages_rejected_total") == 5
+        assert rig.counter("foreign_orders_total") == 1
 
     play(scenario, segment_prefix, tmp_path)
