@@ -21,7 +21,6 @@ from workers.board import Board, WorkerState
 from workers.context import Run
 from workers.runner import EXIT_CONFIG, run_worker
 
-
 COLD_PATIENCE = 10  # times heartbeat_ms_max, for workers on background priority
 
 

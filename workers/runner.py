@@ -121,12 +121,13 @@ class LoopRunner:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._is_open = False
         self._is_soon = False
         self._work_ns = 0
 
     def wake(self) -> None:
-        """Steps the agents as soon as the loop has read its sockets."""
-        if not self._is_soon and self._loop is not None:
+        """Steps the agents as soon as the loop has read its sockets; none before all are open."""
+        if self._is_open and not self._is_soon and self._loop is not None:
             self._is_soon = True
             self._loop.call_soon(self._cycle)
 
@@ -178,6 +179,7 @@ class LoopRunner:
                 await agent.open()
         finally:
             beating.cancel()
+        self._is_open = True
         self._duty.ready()
         self.wake()
         try:
