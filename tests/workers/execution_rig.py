@@ -358,8 +358,12 @@ class Rig:
             await self.agent.close()
             self.agent.on_close()
         finally:
-            self.memory.close()
-            remove_all(self.made)
+            self.remove()
+
+    def remove(self) -> None:
+        """Removes the memory."""
+        self.memory.close()
+        remove_all(self.made)
 
 
 Scenario = Callable[[Rig, Venue], Awaitable[None]]
