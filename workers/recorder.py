@@ -45,6 +45,7 @@ from workers.journal import (
 from workers.journal_flush import Flusher, FlushJob
 from workers.journal_writer import RingWriter
 
+LINGER_NS = 500_000  # records gather this long, so that a frame and its write serve several
 RETRY_NS, RETRY_NS_MAX = 20_000_000, 1_000_000_000
 TELL_NS = 100_000_000  # between updates of the lag gauges
 INSTRUMENTS_NS = 500_000_000  # between looks at the instruments
@@ -90,9 +91,8 @@ class RecorderAgent:
         self._lanes: list[Lane] = []
         self._flusher = Flusher()
         self._job = FlushJob((), (), ())
-        self._failing = ""  # what failed last and has not succeeded since
-        self._failures = 0  # in a row
-        self._retry_at = self._flush_at = self._tell_at = self._instruments_at = 0
+        self._failing: dict[str, int] = {}  # what does not succeed -> how often it failed since
+        self._append_at = self._retry_at = self._flush_at = self._tell_at = self._instruments_at = 0
         self._instruments: tuple[Instrument, ...] = ()
 
     @staticmethod
@@ -121,7 +121,8 @@ class RecorderAgent:
         now = time.monotonic_ns()
         self._poll_flush(now)
         work = 0
-        if now >= self._retry_at:
+        if now >= self._append_at:
+            self._append_at = now + LINGER_NS
             poll_all(self._ports, self._cursors)
             for lane, cursor in zip(self._lanes, self._cursors.tolist(), strict=True):
                 if cursor >= lane.writer.next_sequence:
@@ -136,6 +137,7 @@ class RecorderAgent:
         if phase != Phase.JOURNAL:
             return True
         self._flush_at = 0
+        self._append_at = min(self._append_at, self._retry_at)
         is_dirty = any(lane.is_dirty for lane in self._lanes) and self._settings.flush != "none"
         return not is_dirty and not self._flusher.is_busy and self._lag() == 0
 
@@ -197,14 +199,16 @@ class RecorderAgent:
         try:
             written = writer.append(rows, Moment(time.time_ns(), now))
         except OSError as error:
-            self._fail("write", error, now)
+            self._fail(f"write {lane.ring}", error, now)
             return 0
-        self._succeed("write")
+        self._succeed(f"write {lane.ring}")
         lane.is_dirty = True
         lane.records.add(written)
         self._bytes.add(written * rows.shape[1] * 8)
         if self._settings.flush != "batch":
             consumer.release(writer.next_sequence - 1)
+        if writer.next_sequence <= cursor and not self._failing:
+            self._append_at = now  # there is more than one frame takes
         return written
 
     def _start_flush(self, now: int) -> None:
@@ -249,20 +253,21 @@ class RecorderAgent:
             self._fail("flush", done, now)
 
     def _fail(self, what: str, error: OSError, now: int) -> None:
-        text = f"journal must take a {what}: error={error.strerror or error}"
+        """Counts a failure and puts the next try off; says so when all was well before."""
+        text = f"journal must take every {what.partition(' ')[0]}: error={error.strerror or error}"
         self._context.stats.error(text)
-        if self._failing != what:
+        if not self._failing:
             self._context.logger.error(
                 "journal failed", fault=text, do="mend the disk; the rings hold what is not written"
             )
-        self._failing = what
-        self._retry_at = now + min(RETRY_NS << min(self._failures, 16), RETRY_NS_MAX)
-        self._failures += 1
+        failures = self._failing.get(what, 0)
+        self._failing[what] = failures + 1
+        self._retry_at = now + min(RETRY_NS << min(failures, 16), RETRY_NS_MAX)
+        self._append_at = self._retry_at
 
     def _succeed(self, what: str) -> None:
-        if self._failing == what:
-            self._context.logger.info("journal works again", what=what, failures=self._failures)
-            self._failing, self._failures = "", 0
+        if self._failing and self._failing.pop(what, 0) and not self._failing:
+            self._context.logger.info("journal works again")
 
     def _error(self, event: str, **fields: str | int) -> None:
         self._context.logger.error(event, **fields)
@@ -301,8 +306,9 @@ class RecorderAgent:
             try:
                 write_facts(self._folder / INSTRUMENTS_FILE, instruments)
             except OSError as error:
-                self._fail("write", error, time.monotonic_ns())
+                self._fail("write instruments", error, time.monotonic_ns())
                 return
+            self._succeed("write instruments")
             self._instruments = instruments
 
 

