@@ -37,6 +37,8 @@ from workers.decision import (
     rounds_of,
 )
 
+# Loaded before the first fork, so that a restarted worker need not; a user's own load at its start.
+SHIPPED = ("engine.strategies.imbalance:STRATEGY", "engine.strategies.maker:STRATEGY")
 COUNTERS = (
     ("strategy_orders_total", HEADER_PLACED),
     ("strategy_cancels_total", HEADER_CANCELED),
@@ -139,5 +141,7 @@ class SignalAgent:
 
 
 def warm() -> None:
-    """Compiles what this agent runs; the strategies compile when they are loaded."""
+    """Compiles what this agent runs, the strategies that come with Tickring included."""
     decision.warm()
+    for use in SHIPPED:
+        load(use)

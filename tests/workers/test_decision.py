@@ -324,8 +324,8 @@ def test_a_halt_is_heard_as_a_step(rig: Rig) -> None:
     set_word(rig.control, OPERATOR_HALT, NO_NEW)
     run(loop)
 
-    step = rig.published("steps.risk")[-1]
-    assert (step[STEP_INPUT], step[STEP_FIRST], step[STEP_COUNT]) == (Input.CONTROL, NO_NEW, 0)
+    heard = [step for step in rig.published("steps.risk") if step[STEP_INPUT] == Input.CONTROL]
+    assert [(step[STEP_FIRST], step[STEP_COUNT]) for step in heard] == [(NO_NEW, 0)]
     assert kind_of(rig.published("risk")[-1]) == Kind.RISK_STATE
 
 
