@@ -39,6 +39,12 @@ from engine.codec_layout import (
     SYNC_STATE,
     TABLE_AT,
     TABLE_SLOTS,
+    TOP_ASK_LOTS,
+    TOP_ASK_TICKS,
+    TOP_BID_LOTS,
+    TOP_BID_TICKS,
+    TOP_NOW_NS,
+    TOP_STATE,
     WRITTEN,
     data_of,
     reserve,
@@ -57,6 +63,7 @@ from engine.records import (
     ASK_TICKS,
     BID_LOTS,
     BID_TICKS,
+    PUBLISH_NS,
     QUOTE_VENUE_NS,
     TRADE_ID,
     TRADE_LOTS,
@@ -192,12 +199,12 @@ def _set_top(path: Words, stream: Words, row: Words) -> None:
     cell[0] = version
     # Pairs with fence_acquire in read_latest of shm/latest.py: who sees a new word sees it odd.
     fence_release()
-    cell[1] = row[BID_TICKS]
-    cell[2] = row[BID_LOTS]
-    cell[3] = row[ASK_TICKS]
-    cell[4] = row[ASK_LOTS]
-    cell[5] = row[2]
-    cell[6] = sync_of(path, stream[STREAM_SLOT])[SYNC_STATE]
+    cell[1 + TOP_BID_TICKS] = row[BID_TICKS]
+    cell[1 + TOP_BID_LOTS] = row[BID_LOTS]
+    cell[1 + TOP_ASK_TICKS] = row[ASK_TICKS]
+    cell[1 + TOP_ASK_LOTS] = row[ASK_LOTS]
+    cell[1 + TOP_NOW_NS] = row[PUBLISH_NS]
+    cell[1 + TOP_STATE] = sync_of(path, stream[STREAM_SLOT])[SYNC_STATE]
     # Pairs with load_acquire in read_latest of shm/latest.py.
     store_release(cell, 0, version + 1)
 

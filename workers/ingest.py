@@ -170,8 +170,7 @@ class IngestAgent:
                 continue
             self._start_books(feed)
             self._is_connected.set()
-            await session.closed.wait()
-            await self._after_disconnect(feed, session)
+            await self._after_disconnect(feed, session, await session.ended())
 
     def _start_books(self, feed: Feed) -> None:
         self._context.logger.info("stream connected", streams=len(feed.names))
@@ -180,11 +179,11 @@ class IngestAgent:
         else:
             self._owe(BookState.SYNCED)
 
-    async def _after_disconnect(self, feed: Feed, session: MarketSession) -> None:
+    async def _after_disconnect(self, feed: Feed, session: MarketSession, why: str) -> None:
         """Decodes what has been read, then tells everybody, then waits before the next try."""
         if self._is_closing:
             return
-        self._context.logger.warning("stream lost", overflows=session.overflow_count)
+        self._context.logger.warning("stream lost", why=why, overflows=session.overflow_count)
         self._snapshots.reset()
         self._owe(_GONE)
         await self._is_told.wait()
@@ -263,6 +262,8 @@ class IngestAgent:
     def _look_around(self, feed: Feed, now_ns: int) -> None:
         """Does what is due now and then: silence, a venue that says goodbye, hopeless books."""
         feed.announce_silent(now_ns)
+        if self._living.done() and not self._is_closing:
+            self._living.result()  # raises: better a new process than one that hears nothing
         if self._session is None or not self._session.is_open:
             return
         if feed.is_synced:

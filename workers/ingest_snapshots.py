@@ -63,7 +63,10 @@ class Snapshots:
     def request(self, now_ns: int) -> None:
         """Starts a request for every book that wants one and may ask now."""
         for slot in self._feed.wanted():
-            if slot not in self._flying and now_ns >= self._after_ns[slot]:
+            task = self._flying.get(slot)
+            if task is not None and task.done():
+                task.result()  # raises when the request failed in a way that nobody foresaw
+            elif task is None and now_ns >= self._after_ns[slot]:
                 self._flying[slot] = asyncio.get_running_loop().create_task(self._fetch(slot))
 
     async def _fetch(self, slot: int) -> None:

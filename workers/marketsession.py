@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Callable
 from time import monotonic_ns
 
-from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from engine.codec_feed import DATA_BYTES_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Feed
 
@@ -61,6 +61,16 @@ class MarketSession(WSListener):
             auto_ping_idle_timeout=idle_s,
             auto_ping_reply_timeout=idle_s,
         )
+
+    async def ended(self) -> str:
+        """Waits for the connection's end; answers why, empty for an ordinary one."""
+        await self.closed.wait()
+        assert self._transport is not None, "what has ended was connected"
+        try:
+            await self._transport.wait_disconnected()
+        except (WSError, OSError) as error:
+            return str(error)
+        return ""
 
     @property
     def is_open(self) -> bool:
