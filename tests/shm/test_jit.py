@@ -174,6 +174,7 @@ def test_each_ordering_is_its_instruction_on_aarch64(
     assert found == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("function", "types", "arm", "x86"),
     [
