@@ -47,6 +47,7 @@ class Input(IntEnum):
     REPORTS = 8
     DENIALS = 9  # the ring `risk`
     INTENTS = 10
+    ORDERS = 11  # taken by execution
     CONTROL = 16  # no records: `first` is the level in force, see engine/control.py; QUIET above
     REFERENCE = 17  # no records: `first` is the version of instruments | that of limits << 32
     TIMER = 18  # no records: only the clock

@@ -164,8 +164,10 @@ ORDER = _record(
 )
 DENIAL = _record("client_id", "terms", "code", "limit", "observed", "intent", "clock_ns")
 RISK_STATE = _record("state", "reason", "version", "clock_ns")
-# `status` packs order state | request state << 16 | reason << 32 | liquidity << 48 (1 maker, 2
-# taker). fee in 1e-8 of the asset `fee_asset` (0 base, 1 quote, 2 other).
+# flags hold the side, source the strategy. `status` packs order state | request state << 16 |
+# reason << 32 | liquidity << 48 (1 maker, 2 taker). Price and quantity are the fill's, or else the
+# order's; leaves is what never traded, also of an ended order. fee in 1e-8 of the asset
+# `fee_asset` (0 base, 1 quote, 2 other).
 REPORT = _record(
     "client_id", "status", "venue_order_id", "trade_id", "price_ticks", "quantity_lots",
     "cumulative_lots", "leaves_lots", "fee_e8", "fee_asset", "venue_code",

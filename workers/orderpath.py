@@ -12,6 +12,7 @@ at its end.
 
 from __future__ import annotations
 
+from engine.decision import Input
 from engine.ordercodec import (
     NUMBERS,
     RECEIVE_WINDOW_MS,
@@ -62,6 +63,7 @@ from engine.records import (
     STEP_CLOCK_NS,
     STEP_COUNT,
     STEP_FIRST,
+    STEP_INPUT,
     STEP_OUTPUT_CURSOR,
     TAG,
     TERMS,
@@ -140,7 +142,8 @@ _PENDING, _REJECTED = int(OrderState.PENDING_NEW), int(OrderState.REJECTED)
 _SENT, _REFUSED = int(RequestState.SENT), int(RequestState.REJECTED)
 _SENT_REASON, _REJECT_REASON = int(Reason.SENT), int(Reason.REJECT)
 _CANCEL_REJECT_REASON = int(Reason.CANCEL_REJECT)
-_FILL, _CANCEL_SENT = int(Event.FILL), int(Event.CANCEL_SENT)
+_CANCEL_SENT = int(Event.CANCEL_SENT)
+_ORDERS = int(Input.ORDERS)
 
 
 @jit
@@ -297,6 +300,7 @@ def _begin(bind: Words) -> bool:
     step = rows[sequence & (bind[STEPS_CAPACITY] - 1)]
     step[:] = 0
     step[SEQUENCE], step[TAG], step[PUBLISH_NS] = sequence, tag(_STEP, 0, 0, 0), bind[NOW]
+    step[STEP_INPUT] = _ORDERS
     step[STEP_FIRST], step[STEP_COUNT], step[STEP_CLOCK_NS] = first, count, bind[NOW]
     step[STEP_OUTPUT_CURSOR] = reports_control(bind)[CURSOR]
     publish(steps, sequence)

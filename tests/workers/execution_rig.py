@@ -33,14 +33,18 @@ from engine.records import (
     QUANTITY_LOTS,
     ROW_WORDS,
     STATUS,
+    STATUS_ORDER,
     STATUS_REASON,
+    STATUS_REQUEST,
     TAG,
     TERMS,
     TRIGGER,
     TRIGGER_NS,
     Kind,
+    OrderState,
     OrderType,
     Reason,
+    RequestState,
     Side,
     TimeInForce,
     client_id_of,
@@ -364,6 +368,16 @@ class Rig:
         """Removes the memory."""
         self.memory.close()
         remove_all(self.made)
+
+
+def state(report: Words) -> OrderState:
+    """Answers a report's order state."""
+    return OrderState(part(int(report[STATUS]), STATUS_ORDER))
+
+
+def request_state(report: Words) -> RequestState:
+    """Answers a report's request state."""
+    return RequestState(part(int(report[STATUS]), STATUS_REQUEST))
 
 
 Scenario = Callable[[Rig, Venue], Awaitable[None]]
