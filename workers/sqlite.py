@@ -139,9 +139,9 @@ class SqliteDatabase:
         connection = self._opened()
         with _transaction(connection):
             moved = connection.executemany(
-                "UPDATE journal_positions SET next_sequence = ?4"
-                " WHERE generation = ?1 AND ring = ?2 AND next_sequence = ?3",
-                batch.moves,
+                "UPDATE journal_positions SET next_sequence = ?"
+                " WHERE generation = ? AND ring = ? AND next_sequence = ?",
+                [(end, generation, ring, begin) for generation, ring, begin, end in batch.moves],
             )
             check_moved(batch, moved.rowcount)
             for table in TABLES:
