@@ -16,7 +16,8 @@ from typing import Any
 
 import msgspec
 
-from engine.records import DEPTH_LEVELS_MAX, BookState, Kind, Side, flags_of
+from engine.instruments import Instrument
+from engine.records import DEPTH_LEVELS_MAX, BookState, Kind, Side, flags_of, instrument_of
 from shm.segment import Words
 from workers.journal import (
     JournalError,
@@ -121,8 +122,10 @@ def record_fields(messages: Messages, ring: str, row: Words) -> dict[str, Any]:
         row: (16,) int64.
     """
     fields = messages.message(ring, row.tolist())
-    if fields["kind"] == "depth":
-        _open_depth(fields, messages, row)
+    if fields["kind"] == "quote":
+        _open_quote(fields, _instrument(messages, row))
+    elif fields["kind"] == "depth":
+        _open_depth(fields, _instrument(messages, row), row)
     elif fields["kind"] == "trade":
         fields["aggressor_side"] = word_of(Side, fields["aggressor_side"])
     elif fields["kind"] == "book_state":
@@ -138,12 +141,24 @@ def utc(epoch_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
-def _open_depth(fields: dict[str, Any], messages: Messages, row: Words) -> None:
+def _instrument(messages: Messages, row: Words) -> Instrument | None:
+    index, known = instrument_of(row), messages.instruments
+    return known[index] if index < len(known) else None
+
+
+def _open_quote(fields: dict[str, Any], instrument: Instrument | None) -> None:
+    """Names the decimals of both sides: price and quantity of a side differ in more than a unit."""
+    for side in ("bid", "ask"):
+        del fields[side]
+        if instrument is not None:
+            ticks, lots = fields.pop(f"{side}_ticks"), fields.pop(f"{side}_lots")
+            fields[f"{side}_price"] = decimal_text(instrument.price(ticks))
+            fields[f"{side}_quantity"] = decimal_text(instrument.quantity(lots))
+
+
+def _open_depth(fields: dict[str, Any], instrument: Instrument | None, row: Words) -> None:
     """Replaces the packed levels by [price, quantity] pairs."""
     count, side, _, _ = parts(fields.pop("levels_side"))
-    index = (int(row[1]) >> 32) & PART_MASK
-    known = messages.instruments
-    instrument = known[index] if index < len(known) else None
     levels = []
     for level in range(DEPTH_LEVELS_MAX):
         ticks, lots = fields.pop(f"price_{level}"), fields.pop(f"lots_{level}")

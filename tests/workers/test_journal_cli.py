@@ -131,6 +131,20 @@ def test_show_prints_symbols_and_decimals(
     assert f"price={BITCOIN.price(int(row[7]))} " in lines(capsys)[0]
 
 
+def test_quote_shows_price_and_quantity_of_both_sides(
+    memory: Memory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_run(memory, 4)
+    journal_cli.show(memory.run.data_dir, "market.0", 0, 0, "QUOTE", as_json=True)
+    found = json.loads(lines(capsys)[0])
+    row = rows_for("market.0", 0, 1)[0].tolist()
+
+    assert found["bid_price"] == str(BITCOIN.price(row[6]))
+    assert found["bid_quantity"] == str(BITCOIN.quantity(row[7]))
+    assert found["ask_price"] == str(BITCOIN.price(row[8]))
+    assert found["ask_quantity"] == str(BITCOIN.quantity(row[9]))
+
+
 def test_show_keeps_to_a_kind(memory: Memory, capsys: pytest.CaptureFixture[str]) -> None:
     record_run(memory, 20)
     journal_cli.show(memory.run.data_dir, "market.0", 0, -1, "trade", as_json=True)

