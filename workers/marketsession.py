@@ -1,7 +1,7 @@
 """workers room: one WebSocket connection that delivers market data frames into a feed's batch.
 
-The listener copies each payload as it comes, with the time it was read, and nothing more: a payload
-is borrowed memory that the next frame overwrites. Decoding happens once a batch, elsewhere.
+The listener copies each payload as it comes, with the time it was read, and nothing more. Decoding
+happens once a batch, elsewhere.
 
 Nothing is dropped in between. When the market ring is full, the owner pauses reading, the
 kernel's buffers fill and the venue feels it. When even the batch has no room, the connection is
@@ -18,7 +18,7 @@ from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_conn
 
 from engine.codec_feed import DATA_BYTES_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Feed
 
-_TEXT = WSMsgType.TEXT
+_OBJECT = ord("{")
 _DRAIN = b"tickring-drain"
 READ_BUFFER_BYTES = 256 * 1024
 
@@ -82,11 +82,16 @@ class MarketSession(WSListener):
         self._transport = transport
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Copies a text frame into the batch. Lifetime: the payload is gone when this returns."""
-        if frame.msg_type != _TEXT or not frame.fin:
-            self._on_other(transport, frame)
+        """Copies a data frame into the batch.
+
+        Measured side by side: asking picows for the kind of a frame costs 265 ns, for its payload
+        as bytes 96, as a memoryview 203. So what looks like a whole JSON object is taken without
+        asking for its kind: no other kind of frame that reaches us can begin like one.
+        """
+        payload = frame.get_payload_as_bytes()
+        if not payload or payload[0] != _OBJECT or not frame.fin or self._fragments:
+            self._on_other(transport, frame, payload)
             return
-        payload = frame.get_payload_as_memoryview()
         feed = self._feed
         count = feed.count
         end = feed.end + len(payload)
@@ -124,17 +129,17 @@ class MarketSession(WSListener):
             self._is_broken = True
             self.disconnect()
 
-    def _on_other(self, transport: WSTransport, frame: WSFrame) -> None:
+    def _on_other(self, transport: WSTransport, frame: WSFrame, payload: bytes) -> None:
         if frame.msg_type == WSMsgType.PONG:
-            self.is_drained = self.is_drained or frame.get_payload_as_bytes() == _DRAIN
+            self.is_drained = self.is_drained or payload == _DRAIN
         elif frame.msg_type == WSMsgType.CLOSE:
             transport.send_close()
             transport.disconnect()
-        elif len(self._fragments) + frame.payload_size > FRAME_BYTES_MAX:
+        elif len(self._fragments) + len(payload) > FRAME_BYTES_MAX:
             self._is_broken = True
             self.disconnect()
         else:
-            self._fragments += frame.get_payload_as_bytes()
+            self._fragments += payload
             if frame.fin:
                 self._append(bytes(self._fragments))
                 self._fragments.clear()
