@@ -171,8 +171,8 @@ class MetronomeServer(ExchangeServer):
         symbol = market._symbols[SYMBOL]  # noqa: SLF001 - the one replaced part
         symbol.book = MatchingBook(OPENING_UPDATE_ID)
         symbol.listing.book = symbol.book
-        symbol._flow = MetronomeFlow(symbol.book, self._probe)  # type: ignore[assignment]
-        symbol._arrivals = Pace(self._gap_ns)  # type: ignore[assignment]
+        symbol._flow = MetronomeFlow(symbol.book, self._probe)  # type: ignore[assignment]  # noqa: SLF001
+        symbol._arrivals = Pace(self._gap_ns)  # type: ignore[assignment]  # noqa: SLF001
         return market
 
     def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:

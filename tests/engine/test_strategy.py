@@ -239,8 +239,8 @@ class TestDescription:
         assert list(OBEY.words({"cancel": 7})) == [1, 7, 0]
 
     def test_an_unknown_parameter_is_refused_by_name(self) -> None:
-        with pytest.raises(ValueError, match=r"strategy=obey parameter=treshold known=cancel"):
-            OBEY.words({"treshold": 1})
+        with pytest.raises(ValueError, match=r"strategy=obey parameter=limit known=cancel"):
+            OBEY.words({"limit": 1})
 
     def test_a_plain_function_is_no_strategy(self) -> None:
         with pytest.raises(TypeError, match="must be compiled with"):

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from config.load import load
 from workers.context import segment_prefix
@@ -38,7 +38,7 @@ class Engine:
             text=True,
         )
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,8 +52,10 @@ class Engine:
     def command(self, *words: str) -> subprocess.CompletedProcess[str]:
         """Runs another tickring command against this engine."""
         return subprocess.run(
-            [sys.executable, "-m", "workers.cli", *words, *self._chosen]
-            + ["--data-dir", str(self.data_dir)],
+            [
+                *(sys.executable, "-m", "workers.cli", *words, *self._chosen),
+                *("--data-dir", str(self.data_dir)),
+            ],
             capture_output=True,
             text=True,
             check=False,
