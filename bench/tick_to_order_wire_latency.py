@@ -172,7 +172,7 @@ def _percentiles(round_trips_ns: npt.NDArray[np.int64]) -> dict[str, Any]:
     return {"count": len(came), "missed": int(len(round_trips_ns) - len(came)), **result}
 
 
-def _measure(options: argparse.Namespace, cores: tuple[int, ...]) -> dict[str, list[Any]]:
+def _measure(options: argparse.Namespace, cores: tuple[int, int]) -> dict[str, list[Any]]:
     """Lets the engines take turns; answers round trips of every turn and the hops inside."""
     turns: dict[str, list[Any]] = {"tickring": [], "asyncio": [], "hops": []}
     for turn in range(options.turns):
@@ -203,7 +203,7 @@ def main() -> None:
     cores = cores_for(2)
     sys.stderr.write(str(__doc__).split("\n\n")[1] + "\n\n")
     warn(cores, 2)
-    turns = _measure(options, cores)
+    turns = _measure(options, (cores[0], cores[1]))
     names = ("p50", "p99", "p99_9")
     result = {
         "ratio_to_asyncio": {
