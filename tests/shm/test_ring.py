@@ -82,8 +82,18 @@ class RingMachine(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 8))
     def write_and_publish(self, count: int) -> None:
-        if count > self.room():
-            return
+        if count <= self.room():
+            self.publish(count)
+
+    @rule(count=st.integers(1, 20))
+    def lap_the_observer(self, count: int) -> None:
+        """The gating readers keep up with the writer, one record at a time."""
+        self.release_all()
+        for _ in range(count):
+            self.publish(1)
+            self.release_all()
+
+    def publish(self, count: int) -> None:
         first = self.face.claim(count)
         self.face.fill(first, count)
         self.face.publish(first + count - 1)
@@ -93,6 +103,12 @@ class RingMachine(RuleBasedStateMachine):
         self.claimed = max(self.claimed, self.published - 1)
         for held in self.held.values():
             held.extend(range(first, first + count))
+
+    def release_all(self) -> None:
+        for reader, held in self.held.items():
+            if held:
+                self.face.release(reader, held[-1])
+                held.clear()
 
     @rule(reader=st.sampled_from(GATING_READERS), records_max=st.integers(1, 9))
     def poll(self, reader: int, records_max: int) -> None:
