@@ -30,9 +30,9 @@ from shm.ring import CAPACITY, CURSOR, Producer
 from shm.segment import Words
 from shm.stats import Stats
 
-DATA_BYTES_MAX = 4 << 20
+DATA_BYTES_MAX = 8 << 20
 FRAME_BYTES_MAX = 1 << 20
-FRAMES_MAX = 16_384
+FRAMES_MAX = 65_536
 HELD_RECORDS_MAX = 16_384  # an instrument's depth held back while its snapshot is on the way
 STAGED_RECORDS_MAX = FRAME_BYTES_MAX // 40 + 2  # a level takes 10 bytes or more, four a record
 REJECTED_MAX = 16  # rejected frames kept for inspection

@@ -11,6 +11,7 @@ ended, which every book hears as STALE_DISCONNECTED.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from time import monotonic_ns
 
@@ -21,6 +22,10 @@ from engine.codec_feed import DATA_BYTES_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Feed
 _OBJECT = ord("{")
 _DRAIN = b"tickring-drain"
 READ_BUFFER_BYTES = 256 * 1024
+# picows reads as much at once as the kernel holds, and hands all of it over even when reading is
+# paused meanwhile. The kernel doubles this number, so half a batch takes what one read can bring.
+RECEIVE_BYTES_MAX = 1 << 20
+BATCH_BYTES_HIGH, BATCH_FRAMES_HIGH = DATA_BYTES_MAX // 2, FRAMES_MAX // 2
 
 
 class MarketSession(WSListener):
@@ -34,7 +39,7 @@ class MarketSession(WSListener):
         Args:
             feed: takes the frames.
             wake: called when a batch begins and at the end.
-            make_room: called when the batch is full; decodes what it can.
+            make_room: called when the batch is half full; decodes it, or pauses the reading.
         """
         self._feed = feed
         self._wake, self._make_room = wake, make_room
@@ -78,8 +83,10 @@ class MarketSession(WSListener):
         return self._transport is not None and not self.closed.is_set()
 
     def on_ws_connected(self, transport: WSTransport) -> None:
-        """Keeps the transport."""
+        """Keeps the transport, and bounds what the kernel may hold for it."""
         self._transport = transport
+        connection = transport.underlying_transport.get_extra_info("socket")
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES_MAX)
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Copies a data frame into the batch.
@@ -95,7 +102,7 @@ class MarketSession(WSListener):
         feed = self._feed
         count = feed.count
         end = feed.end + len(payload)
-        if end > DATA_BYTES_MAX or count == FRAMES_MAX:
+        if end > BATCH_BYTES_HIGH or count >= BATCH_FRAMES_HIGH:
             self._append(payload)
             return
         feed.data[feed.end : end] = payload
@@ -117,13 +124,15 @@ class MarketSession(WSListener):
         return frame.msg_type == WSMsgType.PONG and frame.get_payload_as_bytes() != _DRAIN
 
     def _append(self, payload: bytes | memoryview) -> None:
-        """Takes a frame that does not fit simply; ends the connection when it cannot."""
+        """Takes a frame when the batch is half full; ends the connection when it cannot.
+
+        The other half is for what has been read already when `make_room` pauses the reading.
+        """
         if self._is_broken:
             return
         read_ns = monotonic_ns()
-        if self._feed.append(payload, read_ns):
-            return
-        self._make_room()
+        if not self.is_paused:
+            self._make_room()
         if not self._feed.append(payload, read_ns):
             self.overflow_count += 1
             self._is_broken = True

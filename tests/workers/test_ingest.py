@@ -306,7 +306,11 @@ def test_full_ring_stops_the_reading_and_loses_nothing(segment_prefix: str, tmp_
                 await asyncio.sleep(0)
             was_sending = not sending.done()
             rig.is_reading = True
-            await until(lambda: int(rig.seen[-1][UPDATE_ID]) == count - 1, rig.step)
+            ended = session.closed
+            await until(
+                lambda: int(rig.seen[-1][UPDATE_ID]) == count - 1 or ended.is_set(), rig.step
+            )
+            assert (ended.is_set(), session.overflow_count) == (False, 0)
             await sending
 
             assert was_sending

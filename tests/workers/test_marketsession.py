@@ -87,7 +87,7 @@ def test_full_batch_asks_for_room_and_goes_on(
     segment_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codec_feed, "FRAMES_MAX", 8)
-    monkeypatch.setattr(marketsession, "FRAMES_MAX", 8)
+    monkeypatch.setattr(marketsession, "BATCH_FRAMES_HIGH", 4)
     seen: list[int] = []
 
     async def test() -> None:
@@ -109,7 +109,7 @@ def test_batch_that_stays_full_ends_the_connection_instead_of_dropping(
     segment_prefix: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(codec_feed, "FRAMES_MAX", 8)
-    monkeypatch.setattr(marketsession, "FRAMES_MAX", 8)
+    monkeypatch.setattr(marketsession, "BATCH_FRAMES_HIGH", 4)
 
     async def test() -> None:
         async with connected(segment_prefix) as (venue, scratch, session):
