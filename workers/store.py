@@ -10,6 +10,7 @@ there or read once more.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ READ_ROWS = 2_000  # read in one go; the event loop breathes in between
 POLL_S = 0.02  # between looks at a journal that has nothing new
 COMMIT_S_MAX = 60.0
 COUNT_S_MAX = 20.0
+CLOSE_S_MAX = 2.0
 RETRY_S = 0.1  # first pause after a fault; doubles up to store.retry_ms_max
 DRAIN_SHARE = 0.8  # of the phase's time that the store waits for a slow database
 FAILURES_DRAINING_MAX = 2
@@ -73,6 +75,7 @@ class StoreAgent:
         self._tell_at = 0
         self._drain_ns = 0  # when the drain was asked for
         self._is_drained = False
+        self._is_closing = False
 
     @staticmethod
     def segments(_settings: Settings, _agent: str) -> tuple[SegmentPlan, ...]:
@@ -99,11 +102,14 @@ class StoreAgent:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     async def close(self) -> None:
-        """Ends storing and closes the database."""
+        """Ends storing and closes the database, in bounded time even when it hangs."""
+        self._is_closing = True
         if self._task is not None:
             self._task.cancel()
-            await asyncio.wait([self._task])
-        await self._database.close()
+            await asyncio.wait([self._task], timeout=CLOSE_S_MAX)
+        with contextlib.suppress(*FAULTS):
+            async with asyncio.timeout(CLOSE_S_MAX):
+                await self._database.close()
 
     def do_work(self) -> int:
         """Answers the rows stored since the last call; raises what ended the work, if anything."""
@@ -142,12 +148,14 @@ class StoreAgent:
         return published - sum(self._stored.values())
 
     async def _run(self) -> None:
-        while True:
+        # A driver that is cancelled may raise an error of its own instead: so `close` also says it.
+        while not self._is_closing:
             try:
                 await self._session()
             except FAULTS as error:
-                self._note_fault(error)
-            await asyncio.sleep(self._pause_s())
+                if not self._is_closing:
+                    self._note_fault(error)
+                    await asyncio.sleep(self._pause_s())
 
     async def _session(self) -> None:
         """Stores on one connection until something fails."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import msgspec
 import numpy as np
 import pytest
 
@@ -25,11 +26,13 @@ from tests.workers.journal_bench import (
     Notes,
     expected_counts,
     kill_stores_while_they_work,
+    opened_run,
     opened_store,
     poll_until_drained,
     record_run,
     rows_for,
     store_all,
+    store_settings,
     tell_instruments,
 )
 from tests.workers.postgres_bench import (
@@ -44,6 +47,10 @@ from workers.store_copy import CHUNK_ROWS, encode
 from workers.store_views import postgres_schema
 from workers.tables import QUOTES, TABLE_OF, TABLES, Column, Part, Slice, Type, by_kind, values
 
+STORE_PID = (
+    "SELECT pid FROM pg_stat_activity"
+    " WHERE application_name = 'tickring-store' AND datname = current_database()"
+)
 OFFSET_NS = 1_700_000_000_000_000_123
 
 
@@ -282,6 +289,32 @@ def test_server_killed_and_started_again_delays_rows_only(
             asyncio.run(work())
         except servers.MissingServerError as error:
             pytest.skip(str(error))
+
+
+@pytest.mark.services
+@pytest.mark.slow
+def test_server_that_hangs_holds_up_neither_the_drain_nor_the_end(
+    database_url: str, segment_prefix: str, tmp_path: Path
+) -> None:
+    settings = store_settings(segment_prefix, url=database_url, batch_rows_max=100)
+    engine = msgspec.structs.replace(settings.engine, drain_s_max=0.5)
+    with opened_run(msgspec.structs.replace(settings, engine=engine), tmp_path) as memory:
+        record_run(memory, 300)
+        notes = Notes()
+
+        async def work() -> None:
+            async with connected(database_url) as connection, opened_store(memory, notes) as agent:
+                await until(functools.partial(has_left, agent, 2_500))
+                pid = await connection.fetchval(STORE_PID)
+                os.kill(pid, signal.SIGSTOP)
+                await poll_until_drained(agent)
+            os.kill(pid, signal.SIGCONT)
+
+        asyncio.run(work())
+        assert notes.events("warning") == ["store leaves rows to the next start"]
+        store_all(memory)
+
+        assert_stored_exactly_once(memory)
 
 
 @pytest.mark.services
