@@ -55,7 +55,7 @@ enabled = false
 order_value_max = "1000000"
 position_max = "1000000"
 open_orders_max = 1000
-messages_per_s_max = 1000000
+messages_per_s_max = 1000
 price_collar_bps = 100.0
 [[strategies]]
 name = "race"
@@ -89,7 +89,7 @@ def _read_options() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quotes", type=int, default=10_000, help="measured quotes in a turn")
-    parser.add_argument("--gap-us", type=int, default=1_000, help="microseconds between quotes")
+    parser.add_argument("--gap-us", type=int, default=2_000, help="microseconds between quotes")
     parser.add_argument("--turns", type=int, default=3, help="turns of each engine")
     parser.add_argument("--short", action="store_true", help="a small run that proves it works")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")

@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config.settings import RiskSettings, Section, Settings, StrategySettings
+from engine.risk import WINDOW_MAX
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 CAPACITY_RECORDS_MIN: Final = 64
@@ -21,6 +22,7 @@ SNAPSHOT_LEVELS_MAX: Final = 5_000  # what the venue serves at most
 STREAMS: Final = ("bookTicker", "trade", "depth@100ms")
 SYMBOLS_MAX: Final = 64
 STRATEGIES_MAX: Final = 32
+MESSAGES_MIN: Final = 2  # one of them is the cancels' reserve
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
@@ -161,6 +163,12 @@ def _strategy(strategy: StrategySettings, symbols: tuple[str, ...]) -> Iterator[
 
 def _risk(settings: Settings) -> Iterator[str]:
     yield from _limits("risk", settings.risk)
+    rate = settings.risk.messages_per_s_max
+    if not MESSAGES_MIN <= rate <= WINDOW_MAX:
+        yield (
+            f"risk.messages_per_s_max must be {MESSAGES_MIN} to {WINDOW_MAX}:"
+            f" messages_per_s_max={rate}"
+        )
     symbols = [override.symbol for override in settings.risk_overrides]
     yield from _subset("risk_overrides.symbol", symbols, settings.market.symbols)
     yield from _unique("risk_overrides", "symbol", symbols)

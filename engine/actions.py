@@ -16,6 +16,7 @@ from engine.instruments import (
     LOT_UNITS,
     PRICE_DECIMALS,
     QUANTITY_DECIMALS,
+    QUANTITY_STEP_LOTS,
     STATUS_WORD,
     TICK_UNITS,
     TRADING,
@@ -199,4 +200,5 @@ def lots_of_value(view: Words, value_e2: int, price_ticks: int) -> int:
     for _ in range(view[VIEW_GRID + QUANTITY_DECIMALS]):
         quantity = quantity * 10 + rest * 10 // divisor
         rest = rest * 10 % divisor
-    return quantity // view[VIEW_GRID + LOT_UNITS]  # type: ignore[no-any-return]
+    lots = quantity // view[VIEW_GRID + LOT_UNITS]
+    return lots - lots % max(1, view[VIEW_GRID + QUANTITY_STEP_LOTS])  # type: ignore[no-any-return]

@@ -65,6 +65,7 @@ class DenialCode(IntEnum):
     ORDER_TABLE_FULL = 20
     MESSAGE_RATE = 21
     CANCEL_RATE = 22
+    QUANTITY_STEP = 23
 
 
 # What each code means, and the unit of its limit and of its observed value.
@@ -91,6 +92,7 @@ MEANINGS: dict[DenialCode, tuple[str, str]] = {
     DenialCode.ORDER_TABLE_FULL: ("no room to keep watch over one more order", "orders"),
     DenialCode.MESSAGE_RATE: ("too many messages in a second; the rest is for cancels", "messages"),
     DenialCode.CANCEL_RATE: ("too many messages in a second, cancels included", "messages"),
+    DenialCode.QUANTITY_STEP: ("not a multiple of the venue's step for orders", "lots"),
 }
 CODES_MAX = 32
 

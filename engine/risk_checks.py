@@ -22,6 +22,7 @@ from engine.instruments import (
     PRICE_TICKS_MIN,
     QUANTITY_LOTS_MAX,
     QUANTITY_LOTS_MIN,
+    QUANTITY_STEP_LOTS,
     STATUS_WORD,
     TRADING,
     UNKNOWN,
@@ -76,7 +77,7 @@ _WORD_MAX = (1 << 63) - 1
 (
     _HALTED, _NOT_LOADED, _UNKNOWN, _NOT_TRADING, _TERMS, _DUPLICATE, _NOT_SYNCED, _STALE,
     _PRICE_MIN, _PRICE_MAX, _COLLAR, _QUANTITY_MIN, _QUANTITY_MAX, _ORDER_QUANTITY, _NOTIONAL_MIN,
-    _NOTIONAL_MAX, _ORDER_VALUE, _POSITION, _OPEN_ORDERS, TABLE_FULL, _RATE, _CANCEL_RATE,
+    _NOTIONAL_MAX, _ORDER_VALUE, _POSITION, _OPEN_ORDERS, TABLE_FULL, _RATE, _CANCEL_RATE, _STEP,
 ) = (int(code) for code in DenialCode)  # fmt: skip
 
 
@@ -180,6 +181,9 @@ def _check_quantity(row: Words, book: Words, verdict: Words) -> int:
         return deny(verdict, _QUANTITY_MIN, lowest, quantity)
     if quantity > highest:
         return deny(verdict, _QUANTITY_MAX, highest, quantity)
+    step = max(1, book[BOOK_GRID + QUANTITY_STEP_LOTS])
+    if quantity % step != 0:
+        return deny(verdict, _STEP, step, quantity)
     if quantity > book[BOOK_LIMITS + LIMIT_ORDER_LOTS]:
         return deny(verdict, _ORDER_QUANTITY, book[BOOK_LIMITS + LIMIT_ORDER_LOTS], quantity)
     return 0

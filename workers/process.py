@@ -48,6 +48,7 @@ class WorkerProcess:
         self._silence_ns_max = self._limits.heartbeat_ms_max * patience * 1_000_000
         self._spawned_ns = 0
         self._respawn_ns = 0
+        self._is_killed = False
         self._deaths: deque[int] = deque(maxlen=self._limits.restarts_max + 1)
         self.restarts = 0
         board.name(index, worker.name)
@@ -81,6 +82,7 @@ class WorkerProcess:
         )
         process.start()
         self._process = process
+        self._is_killed = False
         self._set_state(WorkerState.STARTING)
         self._spawned_ns = time.monotonic_ns()
         self._board.set(self.index, boards.PID, process.pid or 0)
@@ -99,8 +101,7 @@ class WorkerProcess:
             return self._watch_start(process, now_ns)
         age_ns = now_ns - self._board.get(self.index, boards.HEARTBEAT_NS)
         if age_ns > self._silence_ns_max:
-            process.kill()
-            return f"silent for {age_ns // 1_000_000} ms, killed"
+            return self._kill_once(f"silent for {age_ns // 1_000_000} ms, killed")
         return ""
 
     def _watch_start(self, process: BaseProcess, now_ns: int) -> str:
@@ -108,9 +109,17 @@ class WorkerProcess:
             self._set_state(WorkerState.READY)
             return "ready"
         if now_ns - self._spawned_ns > self._limits.ready_s_max * 1e9:
-            process.kill()
-            return f"not ready within {self._limits.ready_s_max} s, killed"
+            return self._kill_once(f"not ready within {self._limits.ready_s_max} s, killed")
         return ""
+
+    def _kill_once(self, event: str) -> str:
+        """Kills the process; answers the event once, however long the kernel takes."""
+        assert self._process is not None, "a killed worker runs"
+        if self._is_killed:
+            return ""
+        self._is_killed = True
+        self._process.kill()
+        return event
 
     def _reap(self, code: int, now_ns: int) -> str:
         assert self._process is not None, "a reaped worker has run"
@@ -150,6 +159,13 @@ class WorkerProcess:
         """Sends a signal to the process while it lives."""
         if self._process is not None and self._process.exitcode is None:
             os.kill(self._process.pid or 0, number)
+
+    def kill(self) -> None:
+        """Ends the process at once and waits for its end."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+            self._process = None
 
     @property
     def is_gone(self) -> bool:

@@ -129,10 +129,8 @@ class EngineRun:
 
     def _tell_pages(self, supervisor: Supervisor) -> None:
         url = status(supervisor.memory)["metrics_url"]
-        if url:
-            self._console.print(
-                f"running; Ctrl-C stops in order; metrics at {url}", highlight=False
-            )
+        where = f"; metrics at {url}" if url else ""
+        self._console.print(f"running; Ctrl-C stops in order{where}", highlight=False)
 
     def _stop(self, supervisor: Supervisor) -> None:
         self._console.print("stopping: orders first, then the journal, then its readers")

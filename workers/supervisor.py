@@ -139,10 +139,10 @@ class Supervisor:
         """Publishes the risk limits as soon as the venue has told the grids they are counted in."""
         instruments = self.memory.instruments()
         if instruments:
+            self._has_limits = True  # also when they do not fit: that is said once, by raising
             cell = self.memory.segment("limits")
             values = limit_words(self.run.settings, instruments)
             Latest(cell.words(0, 1 + len(values))).write(values)
-            self._has_limits = True
             self.logger.info("limits are loaded", instruments=len(instruments))
 
     def halt(self, level: int, reason: str) -> None:
@@ -188,7 +188,9 @@ class Supervisor:
         return False
 
     def close(self) -> None:
-        """Removes all shared memory of the run."""
+        """Removes all shared memory of the run; whoever still lives then is killed."""
+        for worker in self.workers:
+            worker.kill()
         self.memory.close()
         remove_all(self._segments)
 

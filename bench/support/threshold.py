@@ -10,6 +10,7 @@ from engine.actions import (
     VIEW_ASK_TICKS,
     imbalance_ppm,
     is_tradable,
+    lots_of_value,
     place,
 )
 from engine.records import Kind, OrderType, Side, TimeInForce, kind_of
@@ -17,7 +18,7 @@ from engine.strategy import Parameter, Strategy
 from shm.jit import handler
 from shm.segment import Words
 
-THRESHOLD_PPM, QUANTITY_LOTS = range(2)
+THRESHOLD_PPM, VALUE_E2 = range(2)
 LAST_ASK_TICKS = 0
 _QUOTE, _BUY, _LIMIT, _IOC = (
     int(Kind.QUOTE),
@@ -36,7 +37,8 @@ def on_record(row: Words, view: Words, state: Words, parameters: Words, out: Wor
     if ask_ticks == state[LAST_ASK_TICKS] or imbalance_ppm(view) <= parameters[THRESHOLD_PPM]:
         return 0
     state[LAST_ASK_TICKS] = ask_ticks
-    place(out, _BUY, ask_ticks, parameters[QUANTITY_LOTS], _LIMIT, _IOC)
+    lots = lots_of_value(view, parameters[VALUE_E2], ask_ticks)
+    place(out, _BUY, ask_ticks, lots, _LIMIT, _IOC)
     return 0
 
 
@@ -45,7 +47,7 @@ STRATEGY = Strategy(
     on_record,
     (
         Parameter("threshold", 0.6, "ratio", 1_000_000),
-        Parameter("quantity", 100, "lots"),
+        Parameter("value", 61.0, "quote asset", 100),
     ),
     state_words=1,
 )

@@ -256,6 +256,11 @@ class TestDenials:
 
         assert verdict(rig.ask(200)) == (C.ORDER_VALUE_MAX, 10**9, 200 * BID)
 
+    def test_a_quantity_off_the_step_for_orders_is_refused(self) -> None:
+        rig = RiskRig(replace(BTC, quantity_step_lots=10))
+
+        assert verdict(rig.ask(101)) == (C.QUANTITY_STEP, 10, 101)
+
     def test_the_venues_largest_value_is_enforced(self) -> None:
         rig = RiskRig(replace(BTC, notional_max=10**9))
 
