@@ -29,7 +29,10 @@ from workers.tables import SCHEMA_VERSION, TABLES, Batch
 CONNECT_S_MAX = 5.0
 COMMAND_S_MAX = 30.0
 CLOSE_S_MAX = 1.0
-FAULTS = (asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError)
+# InternalClientError: what asyncpg says when the connection is lost between two steps of a COPY.
+FAULTS = (
+    asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, TimeoutError,
+)  # fmt: skip
 SCHEMA_LOCK = 0x7469_636B  # "tick": two stores making the schema at once would trip over each other
 
 

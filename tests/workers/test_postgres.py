@@ -267,7 +267,8 @@ def test_server_killed_and_started_again_delays_rows_only(
     with run_stored_in(url, segment_prefix, data_dir, batch_rows_max=100) as memory:
         notes = Notes()
 
-        def is_away() -> bool:
+        def is_away(agent: StoreAgent) -> bool:
+            agent.do_work()
             return "store is away" in notes.events("warning")
 
         async def work() -> None:
@@ -279,7 +280,7 @@ def test_server_killed_and_started_again_delays_rows_only(
                     pid = int((folder / "postmaster.pid").read_text().splitlines()[0])
                     os.kill(pid, signal.SIGKILL)
                     record_run(memory, 200)
-                    await until(is_away)
+                    await until(functools.partial(is_away, agent))
                 (folder / "postmaster.pid").unlink()
                 with servers.postgres(port, folder):
                     await poll_until_drained(agent)
