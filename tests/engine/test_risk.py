@@ -429,7 +429,7 @@ class Venue:
             state = OrderState.FILLED if order[3] == total else OrderState.PARTIALLY_FILLED
             state = OrderState.CANCELED if over else state
             reason = Reason.FILL
-        elif over:
+        elif over or cumulative == total:  # an order that has ended is never said to live again
             return
         elif what == "unknown":
             state, reason, filled = OrderState.UNKNOWN, Reason.UNKNOWN, 0

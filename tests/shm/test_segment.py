@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import stat
@@ -131,6 +132,7 @@ def test_attaching_keeps_no_descriptor(ready: Segment) -> None:
     def opened() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 
+    gc.collect()  # or what earlier tests left would be closed while we count
     before = opened()
     kept = [segment.attach(ready.name, LAYOUT) for _ in range(20)]
     held = opened() - before  # one each, of the mapping itself
