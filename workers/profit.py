@@ -16,9 +16,7 @@ from workers.context import Memory
 def position_rows(memory: Memory) -> list[tuple[Instrument, Words]]:
     """Answers each instrument with its position words, (POSITION_WORDS,) int64."""
     words = memory.segment(positions.SEGMENT).words(0, positions.SEGMENT_BYTES // 8)
-    return [
-        (one, Latest(positions.cell(words, one.index)).read()) for one in memory.instruments()
-    ]
+    return [(one, Latest(positions.cell(words, one.index)).read()) for one in memory.instruments()]
 
 
 def profits(memory: Memory) -> dict[str, dict[str, Any]]:
