@@ -174,7 +174,7 @@ def imbalance_ppm(view: Words) -> int:
 
 @jit
 def lots_of_value(view: Words, value_e2: int, price_ticks: int) -> int:
-    """Answers the whole lots that a value buys at a price, exactly.
+    """Answers the lots that a value buys at a price, a multiple of the step for orders.
 
     Where the product of value and both decimal scales would pass 64 bits, it divides digit by
     digit, as by hand; that is 60 ns slower.
@@ -195,10 +195,11 @@ def lots_of_value(view: Words, value_e2: int, price_ticks: int) -> int:
     for _ in range(view[VIEW_GRID + QUANTITY_DECIMALS]):
         scale *= 10
     if value_units <= _WORD_MAX // scale:
-        return value_units * scale // divisor // view[VIEW_GRID + LOT_UNITS]  # type: ignore[no-any-return]
-    quantity, rest = value_units // divisor, value_units % divisor
-    for _ in range(view[VIEW_GRID + QUANTITY_DECIMALS]):
-        quantity = quantity * 10 + rest * 10 // divisor
-        rest = rest * 10 % divisor
+        quantity = value_units * scale // divisor
+    else:
+        quantity, rest = value_units // divisor, value_units % divisor
+        for _ in range(view[VIEW_GRID + QUANTITY_DECIMALS]):
+            quantity = quantity * 10 + rest * 10 // divisor
+            rest = rest * 10 % divisor
     lots = quantity // view[VIEW_GRID + LOT_UNITS]
     return lots - lots % max(1, view[VIEW_GRID + QUANTITY_STEP_LOTS])  # type: ignore[no-any-return]
