@@ -14,7 +14,7 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-SECONDS_MAX = 30.0
+SECONDS_MAX = 150.0
 
 
 def symbol_info(symbol: str) -> dict[str, object]:
