@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from multiprocessing.forkserver import _forkserver
 
 from config.settings import WorkerSettings
 
@@ -38,7 +39,16 @@ def _libc() -> ctypes.CDLL:
 
 
 def die_with_parent() -> int:
-    """Asks the kernel to kill this process when its parent dies; answers fault bits."""
+    """Asks the kernel to kill this process when its parent dies; answers fault bits.
+
+    The parent is the forkserver, which ends when nobody holds the other end of its pipe any more.
+    The standard library hands that end to every child as well, for children of its own; kept, it
+    would let forkserver and workers outlive a killed supervisor.
+    """
+    held = getattr(_forkserver, "_forkserver_alive_fd", None)
+    if held is not None:
+        os.close(held)
+        _forkserver._forkserver_alive_fd = None  # type: ignore[attr-defined]  # noqa: SLF001
     parent_pid = os.getppid()
     if _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         return FAULT_DEATH
