@@ -43,7 +43,7 @@ PROFILE = """
 name = "bench"
 data_dir = "{data}"
 [market]
-streams = ["bookTicker", "depth@100ms"]
+streams = ["bookTicker"]
 [venue]
 rest_url = "http://127.0.0.1:{port}"
 stream_url = "ws://127.0.0.1:{port}"

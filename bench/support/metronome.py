@@ -32,6 +32,7 @@ from workers.exchange.keys import read_pair
 from workers.exchange.limits import Limits
 from workers.exchange.server import ExchangeServer
 from workers.exchange.session import OrderSession
+from workers.exchange.streams import Channel
 
 SYMBOL = "BTCUSDT"
 STREAM = "btcusdt@bookTicker"
@@ -95,10 +96,15 @@ class Probe:
         number = self.sent
         if number < len(self._written_ns):
             self.sent += 1
-            self._written_ns[number] = time.perf_counter_ns()
         else:
             self.is_running = False
         return number
+
+    def write(self) -> None:
+        """Takes the time of the last quote's frame, once."""
+        number = self.sent - 1
+        if number >= 0 and self._written_ns[number] == 0:
+            self._written_ns[number] = time.perf_counter_ns()
 
     def read(self, data: bytes) -> None:
         """Takes the time of an order frame."""
@@ -123,6 +129,24 @@ class ProbedSession(OrderSession):
         """Times and answers one request."""
         self.probe.read(data)
         super().on_message(data)
+
+
+class TimedChannel(Channel):
+    """The quotes' channel, which takes the time when a frame goes to the socket."""
+
+    __slots__ = ("probe",)
+
+    def __init__(self, channel: Channel, probe: Probe) -> None:
+        super().__init__(channel.name)
+        self.listeners = channel.listeners
+        self.probe = probe
+
+    def publish(self, payload: bytes) -> None:
+        """Sends one payload to everybody who listens."""
+        frame = b"%b%b}" % (self.prefix, payload)
+        self.probe.write()
+        for listener in tuple(self.listeners):
+            listener.send(frame)
 
 
 class HotMarket(synthetic_market.SyntheticMarket):
@@ -172,6 +196,7 @@ class MetronomeServer(ExchangeServer):
         symbol.book = MatchingBook(OPENING_UPDATE_ID)
         symbol.listing.book = symbol.book
         symbol._flow = MetronomeFlow(symbol.book, self._probe)  # type: ignore[assignment]  # noqa: SLF001
+        symbol._top_channel = TimedChannel(symbol._top_channel, self._probe)  # noqa: SLF001
         symbol._arrivals = Pace(self._gap_ns)  # type: ignore[assignment]  # noqa: SLF001
         return market
 
