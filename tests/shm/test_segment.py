@@ -129,7 +129,8 @@ def test_views_outlive_close_and_close_may_be_called_twice(ready: Segment) -> No
 
 def test_attaching_keeps_no_descriptor(ready: Segment) -> None:
     def opened() -> int:
-        links = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        found = Path("/proc/self/fd").iterdir()
+        links = (str(path.readlink()) for path in found if path.is_symlink())
         return sum(ready.name in link for link in links)
 
     before = opened()
