@@ -76,7 +76,7 @@ class Listener:
     def __init__(self, url: str, prefix: str, encoding: str) -> None:
         self._decode = json.loads if encoding == "json" else msgpack.unpackb
         self._client = redis.Redis.from_url(url)
-        self._heard = self._client.pubsub(ignore_subscribe_messages=True)
+        self._heard = self._client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
         self._heard.psubscribe(f"{prefix}.*")
         self._over = threading.Event()
         self.messages: dict[str, list[dict[str, Any]]] = {}
