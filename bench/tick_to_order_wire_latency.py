@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bench.support.hops import hops
+from bench.support.hops import Quotes, hops
 from bench.support.machine import card, cores_for, warn
 from bench.support.metronome import KEY_FILE
 from workers.exchange.keys import make_ed25519_pair, write_pair
@@ -69,14 +69,12 @@ idle = "spin"
 name = "rest"
 agents = ["recorder", "logs"]
 idle = "backoff"
-scheduler = "batch"
-nice = 19
+scheduler = "idle"
 [[workers]]
 name = "store"
 agents = ["store"]
 idle = "backoff"
-scheduler = "batch"
-nice = 19
+scheduler = "idle"
 [monitor]
 enabled = false
 """
@@ -182,7 +180,7 @@ def _measure(options: argparse.Namespace, cores: tuple[int, int]) -> dict[str, l
                 run(folder, options, cores)
                 turns[name].append(np.load(folder / "round_trips.npy"))
                 if name == "tickring":
-                    turns["hops"].append(hops(folder / "data"))
+                    turns["hops"].append(hops(folder / "data", Quotes.load(folder)))
             shown = _percentiles(turns[name][-1])
             sys.stderr.write(f"turn {turn + 1} {name:9s} {_line(shown)}\n")
     return turns

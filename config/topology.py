@@ -74,6 +74,13 @@ def agents(settings: Settings) -> tuple[str, ...]:
     return (*(ingest_agents(settings) or ("ingest.0",)), *ALWAYS, *on_demand)
 
 
+def spinning_cores(settings: Settings) -> frozenset[int]:
+    """Answers the cores that a worker keeps to itself: pinned to it, and spinning."""
+    return frozenset(
+        worker.core for worker in settings.workers if worker.core >= 0 and worker.idle == "spin"
+    )
+
+
 def is_exchange_embedded(settings: Settings) -> bool:
     """Answers whether this engine serves the built-in exchange itself."""
     return settings.exchange.enabled and not settings.venue.rest_url

@@ -79,7 +79,7 @@ def kind_of_stream(name: str) -> Kind:
 
 
 class Feed:
-    """Frames in, records out. `data`, `index`, `end` and `count` are the open batch."""
+    """Frames in, records out. `data` and `index` hold the open batch, `words` says how much."""
 
     def __init__(
         self, plan: FeedPlan, memory: FeedMemory, producer: Producer, stats: Stats
@@ -105,8 +105,7 @@ class Feed:
         self._fill_sync(stats)
         self._fill_path()
         self.data, self.index = self._data.data, self._index.reshape(-1).data
-        self._words = self.path.data
-        self.end = self.count = 0
+        self.words = self.path.data
         self.rejected: deque[bytes] = deque(maxlen=REJECTED_MAX)
         self.is_shutdown_told = False
 
@@ -167,38 +166,50 @@ class Feed:
 
     def has_room(self, size_bytes: int) -> bool:
         """Says whether one more frame fits into the batch, after moving it together if need be."""
-        if self.count < FRAMES_MAX and self.end + size_bytes <= DATA_BYTES_MAX:
+        if self._fits(size_bytes):
             return True
         self._move_together()
-        return self.count < FRAMES_MAX and self.end + size_bytes <= DATA_BYTES_MAX
+        return self._fits(size_bytes)
+
+    def _fits(self, size_bytes: int) -> bool:
+        words = self.words
+        return words[layout.COUNT] < FRAMES_MAX and words[layout.END] + size_bytes <= DATA_BYTES_MAX
 
     def append(self, payload: bytes | memoryview, read_ns: int) -> bool:
         """Copies a frame into the batch; False when it has no room."""
         if not self.has_room(len(payload)):
             return False
-        end = self.end + len(payload)
-        self.data[self.end : end] = payload
-        self.index[2 * self.count] = end
-        self.index[2 * self.count + 1] = read_ns
-        self.end, self.count = end, self.count + 1
+        words = self.words
+        start, count = words[layout.END], words[layout.COUNT]
+        end = start + len(payload)
+        self.data[start:end] = payload
+        self.index[2 * count] = end
+        self.index[2 * count + 1] = read_ns
+        words[layout.END], words[layout.COUNT] = end, count + 1
         return True
+
+    @property
+    def count(self) -> int:
+        """How many frames the batch holds, taken or not."""
+        return self.words[layout.COUNT]
 
     @property
     def waiting(self) -> int:
         """How many frames of the batch are not taken yet."""
-        return self.count - self._words[layout.NEXT]
+        return self.words[layout.COUNT] - self.words[layout.NEXT]
 
     def _move_together(self) -> None:
         """Moves the frames that wait to the front, so that room appears behind them."""
-        taken = self._words[layout.NEXT]
+        words = self.words
+        taken, count, end = words[layout.NEXT], words[layout.COUNT], words[layout.END]
         if taken == 0:
             return
         start = self.index[2 * (taken - 1)]
-        self._data[: self.end - start] = self._data[start : self.end].copy()
-        self._index[: self.count - taken] = self._index[taken : self.count]
-        self._index[: self.count - taken, 0] -= start
-        self.end, self.count = self.end - start, self.count - taken
-        self._words[layout.NEXT] = 0
+        self._data[: end - start] = self._data[start:end].copy()
+        self._index[: count - taken] = self._index[taken:count]
+        self._index[: count - taken, 0] -= start
+        words[layout.END], words[layout.COUNT] = end - start, count - taken
+        words[layout.NEXT] = 0
 
     def decode(self, now_ns: int) -> int:
         """Takes the batch, in one compiled call when every frame is as the venue writes it.
@@ -206,19 +217,22 @@ class Feed:
         Returns:
             DONE, the batch is empty; FULL, the rest of it waits for room in the ring.
         """
-        words = self._words
-        words[layout.NOW_NS], words[layout.COUNT] = now_ns, self.count
-        status = decode(self.path)
+        self.words[layout.NOW_NS] = now_ns
+        return self.finish(decode(self.path))
+
+    def finish(self, status: int) -> int:
+        """Does what a compiled `decode` that answered `status` left over; answers as `decode`."""
+        words = self.words
         while status == ODD:
             self._rewrite()
             status = decode(self.path)
         if status == DONE:
-            words[layout.NEXT] = self.end = self.count = 0
+            words[layout.NEXT] = words[layout.END] = words[layout.COUNT] = 0
         return status
 
     def _rewrite(self) -> None:
         """Gives the odd frame at NEXT a second try in canonical form, or rejects it."""
-        words = self._words
+        words = self.words
         number = words[layout.NEXT]
         start = self.index[2 * number - 2] if number else 0
         frame = bytes(self.data[start : self.index[2 * number]])
@@ -232,8 +246,8 @@ class Feed:
         if len(frame) > FRAME_BYTES_MAX:
             return False
         self.data[DATA_BYTES_MAX : DATA_BYTES_MAX + len(frame)] = frame
-        self._words[layout.PATCH_START] = DATA_BYTES_MAX
-        self._words[layout.PATCH_END] = DATA_BYTES_MAX + len(frame)
+        self.words[layout.PATCH_START] = DATA_BYTES_MAX
+        self.words[layout.PATCH_END] = DATA_BYTES_MAX + len(frame)
         return True
 
     def _reject(self, frame: bytes) -> None:
@@ -249,7 +263,7 @@ class Feed:
         Returns:
             DONE; FULL: come again with the same body; REFETCH: too old; ODD: not readable.
         """
-        self._words[layout.NOW_NS] = now_ns
+        self.words[layout.NOW_NS] = now_ns
         status = self._try_snapshot(slot, body, read_ns)
         if status == ODD:
             again = canonical_snapshot(body)
@@ -270,17 +284,17 @@ class Feed:
 
     def go_on(self, slot: int, now_ns: int) -> int:
         """Goes on with an installed snapshot: DONE, FULL, or BROKEN when another is wanted."""
-        self._words[layout.NOW_NS] = now_ns
+        self.words[layout.NOW_NS] = now_ns
         return go_on(self.path, slot)
 
     def announce(self, state: BookState, now_ns: int) -> int:
         """Tells a state of every instrument that is in another; answers DONE or FULL."""
-        self._words[layout.NOW_NS] = now_ns
+        self.words[layout.NOW_NS] = now_ns
         return announce(self.path, int(state))
 
     def announce_silent(self, now_ns: int) -> int:
         """Tells which books became silent; answers DONE or FULL."""
-        self._words[layout.NOW_NS] = now_ns
+        self.words[layout.NOW_NS] = now_ns
         return announce_silent(self.path)
 
     def want_all(self) -> None:
@@ -290,10 +304,10 @@ class Feed:
 
     def wanted(self) -> list[int]:
         """Answers the slots whose snapshot is needed; cheap while there is none."""
-        if self._words[layout.WANTED] == 0:
+        if self.words[layout.WANTED] == 0:
             return []
         slots = np.flatnonzero(self.sync[:, layout.SYNC_WANT]).tolist()
-        self._words[layout.WANTED] = int(bool(slots))
+        self.words[layout.WANTED] = int(bool(slots))
         return slots
 
     @property

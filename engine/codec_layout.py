@@ -17,14 +17,18 @@ from shm.jit import bytes_at, jit, rows_at, words_at
 from shm.ring import CAPACITY, CONTROL_WORDS, CURSOR, claim, publish
 from shm.segment import Words
 
-# Words of a path. Addresses and sizes are written once; the rest is the call's state.
+# Words of a path. Addresses and sizes are written once; the rest is the call's state. COUNT, END:
+# frames and bytes of the open batch. DUE: 1 when it may be decoded as soon as WINDOW_NS have passed
+# since its first frame, STATUS: what came of that (workers/ingest_stage.py).
 (
     CONTROL_AT, ROWS_AT, DATA_AT, DATA_BYTES, INDEX_AT, FRAMES_MAX, STREAMS_AT, STREAMS,
     TEXT_AT, TEXT_BYTES, TABLE_AT, SYNC_AT, SLOTS, HELD_AT, HELD_MAX, STAGED_AT, STAGED_MAX,
     BOOKS_AT, BOOK_LENGTH, SUMS_AT, TOPS_AT, STATS_AT, STATS_WORDS, RECORDS_COUNTER, SOURCE,
-    SILENCE_NS_MAX, HOLD_NS_MAX,
-) = range(27)  # fmt: skip
-NOW_NS, NEXT, COUNT, PATCH_START, PATCH_END, WRITTEN, WANTED, STAGED = range(32, 40)
+    SILENCE_NS_MAX, HOLD_NS_MAX, WINDOW_NS,
+) = range(28)  # fmt: skip
+NOW_NS, NEXT, COUNT, PATCH_START, PATCH_END, WRITTEN, WANTED, STAGED, END, DUE, STATUS = range(
+    32, 43
+)
 PATH_WORDS = 48
 
 # Words of a stream.

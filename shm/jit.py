@@ -36,6 +36,8 @@ R = TypeVar("R")
 WORDS = types.Array(types.int64, 1, "C")
 ROWS = types.Array(types.int64, 2, "C")
 HANDLER_WORDS = 5  # arrays that a handler takes, see call_handler
+HANDLER = types.int64(*(WORDS,) * HANDLER_WORDS)
+STAGE = types.int64(types.int64)
 
 
 def _compile(function: Callable[P, R], *signature: Any) -> Callable[P, R]:
@@ -60,7 +62,24 @@ def handler(function: Callable[P, R]) -> Callable[P, R]:
     (`handler_address`) and still be cached: a closure over it would compile anew in every run.
     It must not raise: an exception cannot cross the call and would be printed and read as 0.
     """
-    return _compile(function, types.int64(*(WORDS,) * HANDLER_WORDS))
+    return _compile(function, HANDLER)
+
+
+def stage(function: Callable[P, R]) -> Callable[P, R]:
+    """Compiles a function of one int64, an address, that answers an int64, callable by address.
+
+    What holds for `handler` holds here. A process strings its stages together, see `call_stage`.
+    """
+    return _compile(function, STAGE)
+
+
+def _entry(function: Any, signature: Any, rule: str) -> int:
+    """Answers the address of a function compiled with exactly one signature."""
+    results = list(getattr(function, "overloads", {}).values())
+    if len(results) != 1 or results[0].signature != signature:
+        raise TypeError(f"{rule}: {function!r}")
+    name = results[0].fndesc.llvm_cfunc_wrapper_name
+    return int(results[0].library.get_pointer_to_function(name))
 
 
 def handler_address(function: Any) -> int:
@@ -69,11 +88,28 @@ def handler_address(function: Any) -> int:
     Raises:
         TypeError: when the function was not compiled with the handler signature.
     """
-    results = list(getattr(function, "overloads", {}).values())
-    if len(results) != 1 or results[0].signature != types.int64(*(WORDS,) * HANDLER_WORDS):
-        raise TypeError(f"a strategy function must be compiled with shm.jit.handler: {function!r}")
-    name = results[0].fndesc.llvm_cfunc_wrapper_name
-    return int(results[0].library.get_pointer_to_function(name))
+    return _entry(function, HANDLER, "a strategy function must be compiled with shm.jit.handler")
+
+
+def stage_address(function: Any) -> int:
+    """Answers the address of a function made by `stage`, for `call_stage` in this process.
+
+    Raises:
+        TypeError: when the function was not compiled with the stage signature.
+    """
+    return _entry(function, STAGE, "a stage must be compiled with shm.jit.stage")
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def call_stage(typing, address, argument):  # type: ignore[no-untyped-def]
+    """Calls the stage at `address` with one int64; answers its int64."""
+
+    def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        word = ir.IntType(64)
+        shape = ir.FunctionType(word, [word])
+        return builder.call(builder.inttoptr(arguments[0], shape.as_pointer()), arguments[1:])
+
+    return types.int64(types.int64, types.int64), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]

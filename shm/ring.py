@@ -58,6 +58,7 @@ UNUSED, GATING, OBSERVING = range(3)
 CONTROL_WORDS = 512
 INSUFFICIENT_CAPACITY = -1
 CAPACITY_MIN, LINE_BYTES = 2, 64
+PORT_WORDS = 4  # of Handle.port
 FUTEX_CALL = 98 if os.uname().machine == "aarch64" else 202
 FUTEX_WAKE = 1
 _WAKE_ALL = 1 << 30
@@ -236,7 +237,7 @@ class Handle:
         return view
 
     def port(self, reader: int = 0) -> Words:
-        """Answers this end as four words for compiled code, see `port_control` and `port_rows`."""
+        """Answers this end as (PORT_WORDS,) for compiled code: see port_control, port_rows."""
         return np.array(
             [self.control.ctypes.data, self.rows.ctypes.data, self.capacity, reader], np.int64
         )

@@ -38,6 +38,7 @@ from shm.stats import Counter, Stats
 from workers import decision_cycle as cycles
 from workers import decision_step as steps
 from workers.agent import Phase, SegmentPlan
+from workers.chain import Stage
 from workers.context import AgentContext
 
 BATCH_MAX = 64  # records of one step
@@ -149,6 +150,7 @@ class DecisionLoop:
     def _bind(self, rounds_max: int) -> None:
         kernel, wiring, block = self.kernel, self.wiring, self.block
         block[steps.KERNEL] = handler_address(kernel.function)
+        block[steps.PORTS_AT] = self.ports.ctypes.data
         for at, words in (
             (steps.STATE_AT, self.state),
             (steps.PARAMETERS_AT, kernel.parameters),
@@ -222,6 +224,14 @@ class DecisionLoop:
         """Commits what is not yet committed."""
         if self.block[steps.UNCOMMITTED]:
             steps.commit(self.ports, self.block)
+
+    def stage(self) -> Stage:
+        """Answers the duty cycle as a stage, for the runner."""
+        return Stage(cycles.cycle_at, int(self.block.ctypes.data), None)
+
+    def close(self) -> None:
+        """Takes no more."""
+        self.block[steps.IS_CLOSED] = 1
 
     @property
     def lag(self) -> int:
@@ -302,6 +312,7 @@ class Duty:
         """Commits and counts for the last time."""
         if not self._is_over:
             self._is_over = True
+            self.loop.close()
             self.loop.commit()
             self.mirror.update()
 
@@ -330,5 +341,7 @@ def warm() -> None:
     block[steps.COMMIT_AT], block[steps.COMMIT_WORDS] = slots.ctypes.data, len(slots)
     cycles.recover(ports, block)
     cycles.cycle(ports, block)  # no rounds: compiles only
+    block[steps.PORTS_AT] = ports.ctypes.data
+    cycles.cycle_at(int(block.ctypes.data))
     steps.commit(ports, block)
     read_commit(slots, progress, state)

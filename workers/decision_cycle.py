@@ -26,12 +26,13 @@ from engine.decision import (
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX
 from engine.records import ROW_BYTES, ROW_WORDS, STEP_COUNT, STEP_INPUT
 from engine.risk import LIMITS_WORDS
-from shm.jit import jit, load_acquire, now_ns, words_at
+from shm.jit import jit, load_acquire, now_ns, rows_at, stage, words_at
 from shm.latest import read_latest
-from shm.ring import CURSOR, poll, port_control
+from shm.ring import CURSOR, PORT_WORDS, poll, port_control
 from shm.segment import Words
 from workers.decision_step import (
     BATCH_MAX,
+    BLOCK_WORDS,
     COMMIT_NS_MAX,
     COMMIT_STEPS_MAX,
     CONTROL_AT,
@@ -40,8 +41,11 @@ from workers.decision_step import (
     INPUT_AT,
     INPUTS,
     INSTRUMENTS_AT,
+    IS_CLOSED,
     IS_COMMIT_DUE,
     LIMITS_AT,
+    OUTPUT_PORTS,
+    PORTS_AT,
     ROUNDS_MAX,
     UNCOMMITTED,
     UNCOMMITTED_NS,
@@ -174,6 +178,16 @@ def cycle(ports: Words, block: Words) -> int:
     for _ in range(block[ROUNDS_MAX]):
         work += _round(ports, block)
     return work
+
+
+@stage
+def cycle_at(address: int) -> int:
+    """Runs a duty cycle of the block at `address`, unless it is closed; for workers/chain.py."""
+    block = words_at(address, BLOCK_WORDS)
+    if block[IS_CLOSED] != 0:
+        return 0
+    ports = rows_at(block[PORTS_AT], block[INPUTS] + OUTPUT_PORTS, PORT_WORDS)
+    return cycle(ports, block)
 
 
 @jit

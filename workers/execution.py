@@ -13,6 +13,7 @@ from config.settings import Settings
 from engine import control, ordertable, positions
 from workers import orderwarm
 from workers.agent import Phase, SegmentPlan
+from workers.chain import Stage
 from workers.context import AgentContext
 from workers.endpoints import credential, endpoints
 from workers.orderdesk import OrderDesk
@@ -108,6 +109,10 @@ class ExecutionAgent:
                 )
             self._desk.sweep(monotonic_ns())
             await asyncio.sleep(POLL_S)
+
+    def stage(self) -> Stage:
+        """Answers the compiled part of the duty cycle."""
+        return self._desk.stage()
 
     def do_work(self) -> int:
         """Sends orders, settles what is uncertain; answers the work count."""

@@ -15,6 +15,7 @@ from collections import deque
 from time import monotonic_ns
 
 import msgspec
+import numpy as np
 from picows import WSError
 
 from config.settings import Settings
@@ -22,11 +23,12 @@ from config.topology import is_exchange_embedded, symbols
 from engine import codec_feed
 from engine.book import LEVELS_MAX
 from engine.codec_feed import FRAMES_MAX, Feed, FeedMemory, FeedPlan
-from engine.codec_layout import DONE, FULL
+from engine.codec_layout import DONE, DUE, FULL, PATH_WORDS, STATUS, WINDOW_NS
 from engine.instruments import Instrument
 from engine.records import BookState
 from workers.agent import Phase, SegmentPlan
 from workers.books import TOPS_PLAN, books_name, books_of, books_plan, tops_of
+from workers.chain import Stage
 from workers.context import AgentContext
 from workers.endpoints import Endpoints, endpoints
 from workers.ingest_backoff import Backoff
@@ -38,6 +40,7 @@ from workers.ingest_instruments import (
     write_instruments,
 )
 from workers.ingest_snapshots import Snapshots
+from workers.ingest_stage import decode_due
 from workers.marketsession import MarketSession
 from workers.rest import Rest
 
@@ -53,6 +56,7 @@ _GONE = BookState.STALE_DISCONNECTED
 def warm() -> None:
     """Compiles the market data path, on scratch memory."""
     codec_feed.warm()
+    decode_due(int(np.zeros(PATH_WORDS, np.int64).ctypes.data))
 
 
 class IngestAgent:
@@ -103,6 +107,7 @@ class IngestAgent:
         self._rest = Rest(venue.rest_url, self._settings.venue.request_ms_max / 1000)
         known = await self._learn_instruments()
         self._feed = feed = self._make_feed(known)
+        feed.words[WINDOW_NS] = self._window_ns
         self._snapshots = Snapshots(feed, self._rest, self._settings, self._context.wake)
         self._snapshots.watch(self._context.stats, self._context.logger)
         feed.clear_books()
@@ -195,6 +200,8 @@ class IngestAgent:
     def _owe(self, state: BookState) -> None:
         """Notes a state that every book is to be told to be in, as soon as the ring has room."""
         self._owed.append(state)
+        if self._feed is not None:
+            self._feed.words[DUE] = 0  # what is owed comes before the frames that follow
         self._is_told.clear()
 
     def _tell_owed(self, feed: Feed, now_ns: int) -> bool:
@@ -211,8 +218,23 @@ class IngestAgent:
         return True
 
     def _wake(self) -> None:
+        if not self._owed and self._feed is not None:
+            self._feed.words[DUE] = 1
         if self._window_ns == 0:
             self._context.wake()
+
+    def stage(self) -> Stage:
+        """Answers the compiled part of the duty cycle: decoding what need not wait."""
+        assert self._feed is not None, "asked after open"
+        return Stage(decode_due, int(self._feed.path.ctypes.data), self._after_decode)
+
+    def _after_decode(self) -> None:
+        """Does what a decode by the stage left over."""
+        feed = self._feed
+        assert feed is not None, "the stage is asked for after open"
+        is_done = feed.finish(feed.words[STATUS]) == DONE
+        feed.words[DUE] = int(not is_done and not self._owed)
+        self._hold_back(is_done)
 
     def do_work(self) -> int:
         """Runs one duty cycle; answers the work count."""
@@ -246,18 +268,22 @@ class IngestAgent:
 
     def _flush(self) -> int:
         """Decodes the batch; pauses the socket while the ring has no room for all of it."""
-        feed, session = self._feed, self._session
+        feed = self._feed
         assert feed is not None, "frames come after open"
         waiting = feed.waiting
         now_ns = monotonic_ns()
         is_told = not self._owed or self._tell_owed(feed, now_ns) or self._owed[0] == _GONE
-        is_done = is_told and feed.decode(now_ns) == DONE
+        self._hold_back(is_told and feed.decode(now_ns) == DONE)
+        return waiting - feed.waiting
+
+    def _hold_back(self, is_done: bool) -> None:  # noqa: FBT001 - the one thing it is told
+        """Reads the socket while batches are taken whole, and not while the ring is full."""
+        session = self._session
         if session is not None:
             if is_done:
                 session.resume()
             else:
                 session.pause()
-        return waiting - feed.waiting
 
     def _look_around(self, feed: Feed, now_ns: int) -> None:
         """Does what is due now and then: silence, a venue that says goodbye, hopeless books."""

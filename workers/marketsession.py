@@ -18,6 +18,7 @@ from time import monotonic_ns
 from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from engine.codec_feed import DATA_BYTES_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Feed
+from engine.codec_layout import COUNT, END
 
 _OBJECT = ord("{")
 _DRAIN = b"tickring-drain"
@@ -42,6 +43,7 @@ class MarketSession(WSListener):
             make_room: called when the batch is half full; decodes it, or pauses the reading.
         """
         self._feed = feed
+        self._words, self._data, self._index = feed.words, feed.data, feed.index
         self._wake, self._make_room = wake, make_room
         self._transport: WSTransport | None = None
         self._fragments = bytearray()
@@ -99,18 +101,18 @@ class MarketSession(WSListener):
         if not payload or payload[0] != _OBJECT or not frame.fin or self._fragments:
             self._on_other(transport, frame, payload)
             return
-        feed = self._feed
-        count = feed.count
-        end = feed.end + len(payload)
+        words = self._words
+        count, start = words[COUNT], words[END]
+        end = start + len(payload)
         if end > BATCH_BYTES_HIGH or count >= BATCH_FRAMES_HIGH:
             self._append(payload)
             return
-        feed.data[feed.end : end] = payload
-        index = feed.index
+        self._data[start:end] = payload
+        index = self._index
         index[2 * count] = end
         index[2 * count + 1] = monotonic_ns()
-        feed.end = end
-        feed.count = count + 1
+        words[END] = end
+        words[COUNT] = count + 1
         if count == 0:
             self._wake()
 

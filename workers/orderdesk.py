@@ -37,10 +37,12 @@ from shm.histogram import record
 from shm.jit import epoch_ns, now_ns
 from shm.segment import Words
 from workers import orderpath
+from workers.chain import Stage
 from workers.exchange.keys import KeyPair, payload
 from workers.log import Logger
 from workers.orderevents import OrderEvents
 from workers.orderlayout import (
+    HANDED,
     IDLE,
     IS_SIGNED,
     LOGON,
@@ -100,14 +102,27 @@ class OrderDesk:
 
     def take_orders(self) -> int:
         """Sends what risk let pass; answers how many records were taken."""
+        return self._take(advance(self._memory.bind))
+
+    def stage(self) -> Stage:
+        """Answers the compiled part of the duty cycle: from an order record to bytes to send."""
+        address = int(self._memory.bind.ctypes.data)
+        return Stage(orderpath.advance_at, address, self._take_handed)
+
+    def _take_handed(self) -> None:
+        self._take(self._bind[HANDED])
+
+    def _take(self, at: int) -> int:
+        """Goes on from what `advance` answered; answers how many records were taken."""
         bind = self._memory.bind
         count = 0
-        while (at := advance(bind)) != IDLE:  # ends: a batch is bounded
+        while at != IDLE:  # ends: a batch is bounded
             count += 1
             if at >= 0:
                 self._transmit(at)
             elif at == REFUSED:
                 self._memory.counters.rejects.add()
+            at = advance(bind)
         return count
 
     def read_inbox(self) -> int:

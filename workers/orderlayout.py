@@ -21,13 +21,14 @@ from shm.segment import Words
     TABLE_AT, LOOKUP_AT, INSTRUMENTS_AT, REQUESTS_AT, OUT_AT,
     TAIL_AT, TAIL_BYTES, HEAD_AT, HEAD_BYTES, LATENCY_AT, NUMBERS_AT,
     IS_SIGNED, IS_READY, CURRENT_ROW, CURRENT_KIND, TAKING, LAST, NOW, EPOCH_OFFSET,
-    ORDERS_SENT_AT, CANCELS_SENT_AT,
-) = range(33)  # fmt: skip
+    ORDERS_SENT_AT, CANCELS_SENT_AT, HANDED,
+) = range(34)  # fmt: skip
 BIND_WORDS = 40
 # TAIL: what a signed request carries; HEAD: what a signed text begins with. IS_READY: 1 while
 # orders may be sent. CURRENT_*: the request that was written last. TAKING: 1 + the next record of
 # the batch in hand, 0 without one; LAST: its last record. NOW: CLOCK_MONOTONIC when it was last
 # read, so that the way to the socket reads it once; EPOCH_OFFSET: what makes it the time of day.
+# HANDED: what `advance` answered to the stage, for the desk.
 
 # Requests under way: a ring indexed by request number, private, REQUESTS_MAX rows of REQUEST_WORDS.
 REQUESTS_MAX, REQUEST_WORDS = 8192, 6

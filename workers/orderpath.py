@@ -79,7 +79,7 @@ from engine.records import (
 )
 from engine.venuemessages import NO_SESSION, REQUESTS_FULL, STALE_ORDER, TABLE_FULL, UNKNOWN_ORDER
 from shm.histogram import HISTOGRAM_WORDS, record
-from shm.jit import bytes_at, epoch_ns, jit, now_ns, rows_at, store_release, words_at
+from shm.jit import bytes_at, epoch_ns, jit, now_ns, rows_at, stage, store_release, words_at
 from shm.ring import (
     CONTROL_WORDS,
     CURSOR,
@@ -92,11 +92,13 @@ from shm.ring import (
 from shm.segment import Words
 from workers.orderlayout import (
     BATCH_MAX,
+    BIND_WORDS,
     CANCELS_SENT_AT,
     CLIENT,
     CURRENT_KIND,
     CURRENT_ROW,
     EPOCH_OFFSET,
+    HANDED,
     HEAD_AT,
     HEAD_BYTES,
     IDLE,
@@ -333,6 +335,18 @@ def advance(bind: Words) -> int:
     at = _take_new(bind, source) if kind_of(source) == _ORDER_NEW else _take_cancel(bind, source)
     store_release(table_of(bind), TAKEN, sequence + 1)
     return at
+
+
+@stage
+def advance_at(address: int) -> int:
+    """Acts on the next order of the bind at `address`, for workers/chain.py; answers 1 if any.
+
+    HANDED then holds what `advance` answered; the desk goes on from there.
+    """
+    bind = words_at(address, BIND_WORDS)
+    at = advance(bind)
+    bind[HANDED] = at
+    return 0 if at == IDLE else 1
 
 
 @jit

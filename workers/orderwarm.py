@@ -84,6 +84,7 @@ def warm() -> None:
         orderpath.write_payload(bind)
         orderpath.write_request(bind)
         orderpath.sent(bind)
+    orderpath.advance_at(int(bind.ctypes.data))
     row = ordertable.find(table, lookup, client_id)
     orderpath.cancel(bind, row)
     orderpath.open_request(bind, layout.STATUS_QUERY, row, client_id)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.forkserver import _forkserver
 
 from config.settings import WorkerSettings
@@ -55,6 +57,28 @@ def die_with_parent() -> int:
     if os.getppid() != parent_pid:  # it died before we asked
         os.kill(os.getpid(), signal.SIGKILL)
     return 0
+
+
+@contextmanager
+def stepped_back(cores: frozenset[int]) -> Iterator[None]:
+    """Keeps this process off `cores`, and lets it interrupt nobody when it wakes up.
+
+    A worker that spins owns its core: whatever else runs there stands between a quote and its
+    order. So a process that is started meanwhile stays off as well, unless it pins itself. When no
+    other core is left, nothing is changed. SCHED_BATCH is the policy whose tasks wait for the
+    running one's turn to end. Called by: the supervisor.
+    """
+    before, policy = os.sched_getaffinity(0), os.sched_getscheduler(0)
+    if rest := before - cores:
+        os.sched_setaffinity(0, rest)
+    if is_ordinary := policy == os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+        if is_ordinary:
+            os.sched_setscheduler(0, policy, os.sched_param(0))
 
 
 def apply(worker: WorkerSettings) -> int:

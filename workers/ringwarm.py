@@ -16,6 +16,7 @@ from shm.jit import bytes_at, epoch_ns, now_ns, rows_at, words_at, yield_cpu
 from shm.observer import Observer
 from shm.ring import GATING, OBSERVING, Consumer, Producer
 from shm.segment import Segment
+from workers import chain
 
 _BACKOFF_NS = park.YIELD_NS + 100_000  # behind this it has slept once
 
@@ -23,6 +24,7 @@ _BACKOFF_NS = park.YIELD_NS + 100_000  # behind this it has slept once
 def warm() -> None:
     """Calls each compiled function once on memory of its own."""
     _warm_memory()
+    chain.warm()
     _warm_ring()
     _warm_cells()
 

@@ -18,6 +18,7 @@ from engine.strategy import TIMER_NS
 from shm.segment import Words
 from workers import decision
 from workers.agent import Phase, SegmentPlan
+from workers.chain import Stage
 from workers.context import AgentContext
 from workers.decision import (
     DecisionLoop,
@@ -97,6 +98,10 @@ class RiskAgent:
             mirror.add(counter, HEADER_DENIALS + code)
         self._duty = Duty(loop, mirror)
         decision.take_over(loop, context)
+
+    def stage(self) -> Stage:
+        """Answers the compiled duty cycle."""
+        return self._duty.loop.stage()
 
     def do_work(self) -> int:
         """Runs one duty cycle."""

@@ -15,13 +15,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from config.settings import Settings
-from config.topology import is_exchange_embedded, workers
+from config.topology import is_exchange_embedded, spinning_cores, workers
 from engine.control import NO_NEW, OPERATOR_HALT, SUPERVISOR_HALT, set_word
 from workers import summary, warm
 from workers.controlsocket import ControlServer
 from workers.dashboard import Dashboard, stderr_console
 from workers.endpoints import EXCHANGE_WORDS, PLAYBACK_FINISHED, ensure_exchange_key, key_pair
 from workers.memory import plan_run, write_run
+from workers.pinning import stepped_back
 from workers.status import status
 from workers.supervisor import Supervisor
 
@@ -76,11 +77,12 @@ class EngineRun:
             self._warm()
             run = plan_run(self._settings, self._data_dir)
             write_run(run)
-            supervisor = Supervisor(run)
-            try:
-                return self._supervise(supervisor, seconds)
-            finally:
-                supervisor.close()
+            with stepped_back(spinning_cores(self._settings)):
+                supervisor = Supervisor(run)
+                try:
+                    return self._supervise(supervisor, seconds)
+                finally:
+                    supervisor.close()
 
     def _warm(self) -> None:
         steps = len(warm.LOADED)

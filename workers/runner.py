@@ -34,6 +34,7 @@ from workers import board as boards
 from workers import pinning
 from workers.agent import Agent, LoopAgent, Phase
 from workers.agents import build
+from workers.chain import Chain, StagedAgent
 from workers.context import AgentContext, Memory, Run
 from workers.log import Logger, bridge
 
@@ -44,36 +45,55 @@ EXIT_CLEAN, EXIT_CRASH, EXIT_CONFIG = 0, 1, 78
 
 
 class Duty:
-    """One worker's duty cycle and what it owes the supervisor."""
+    """One worker's duty cycle and what it owes the supervisor.
+
+    Agents with a stage run in one compiled call a cycle (workers/chain.py) and are looked after at
+    every heartbeat; all others do their work in every cycle.
+    """
 
     def __init__(self, memory: Memory, index: int, agents: list[Agent], logger: Logger) -> None:
         self._board, self._index = memory.board(), index
-        self._row = self._board.row(index)
+        self._row = self._board.row(index).data
         self._control = memory.control()
         self._agents = agents
         self._pending = list(agents)
         self._phase = Phase.RUN
         self._logger = logger
         self._beat_ns = 0
+        self._cycles, self._busy = self._row[boards.CYCLES], self._row[boards.BUSY_CYCLES]
+        self._chain = Chain(())
+        self._staged: Sequence[Agent] = ()
+        self._plain: Sequence[Agent] = agents
         self.is_over = False
+
+    def bind(self) -> None:
+        """Strings the stages of the agents together. Called by: the runner, when all are open."""
+        staged = [agent for agent in self._agents if isinstance(agent, StagedAgent)]
+        self._chain = Chain([agent.stage() for agent in staged])
+        self._staged = staged
+        self._plain = [agent for agent in self._agents if not isinstance(agent, StagedAgent)]
 
     def cycle(self) -> int:
         """Steps every agent once; answers the work count."""
-        work = 0
-        for agent in self._agents:
+        chain = self._chain
+        work = chain.run()
+        for agent in self._plain:
             work += agent.do_work()
-        self._row[boards.CYCLES] += 1
+        self._cycles += 1
         if work:
-            self._row[boards.BUSY_CYCLES] += 1
-        now = time.monotonic_ns()
+            self._busy += 1
+        now = chain.clock_ns
         if now >= self._beat_ns:
             self._beat_ns = now + HEARTBEAT_NS
+            for agent in self._staged:
+                work += agent.do_work()
             self.beat(now)
         return work
 
     def beat(self, now: int) -> None:
         """Shows a sign of life and looks at the phase."""
         self._row[boards.HEARTBEAT_NS] = now
+        self._row[boards.CYCLES], self._row[boards.BUSY_CYCLES] = self._cycles, self._busy
         self._logger.flush()
         phase = Phase(max(int(self._control[PHASE]), Phase.RUN))
         if phase != self._phase:
@@ -108,6 +128,7 @@ class Signals:
 
 def run_plain(duty: Duty, idle: park.IdleStrategy, signals: Signals) -> None:
     """Loops agents that have no sockets until the end is asked for."""
+    duty.bind()
     duty.ready()
     while not (duty.is_over or signals.is_asked):
         idle.idle(duty.cycle())
@@ -118,6 +139,7 @@ class LoopRunner:
 
     def __init__(self, duty: Duty, idle: str, signals: Signals) -> None:
         self._duty, self._idle, self._signals = duty, idle, signals
+        self._is_spinning = idle == "spin"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +174,7 @@ class LoopRunner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._is_hot(work):
+        if self._is_spinning or self._is_hot(work):
             self.wake()
         else:
             self._timer = self._loop.call_later(NAP_S, self.wake)
@@ -160,7 +182,6 @@ class LoopRunner:
     def _is_hot(self, work: int) -> bool:
         if self._idle == "yield":
             yield_cpu()
-        if self._idle in {"spin", "yield"}:
             return True
         if self._idle == "park":
             return work > 0
@@ -180,6 +201,7 @@ class LoopRunner:
         finally:
             beating.cancel()
         self._is_open = True
+        self._duty.bind()
         self._duty.ready()
         self.wake()
         try:

@@ -24,6 +24,7 @@ from engine.strategy_step import (
 )
 from workers import decision
 from workers.agent import Phase, SegmentPlan
+from workers.chain import Stage
 from workers.context import AgentContext
 from workers.decision import (
     ConfigurationError,
@@ -126,6 +127,10 @@ class SignalAgent:
             mirror.add(context.stats.counter(name), index)
         self._duty = Duty(loop, mirror)
         decision.take_over(loop, context)
+
+    def stage(self) -> Stage:
+        """Answers the compiled duty cycle."""
+        return self._duty.loop.stage()
 
     def do_work(self) -> int:
         """Runs one duty cycle."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,18 @@ from shm.segment import Words
 from workers.journal import Tail
 
 READ_MAX = 65_536
+
+
+class Quotes(NamedTuple):
+    """What the metronome left behind, quote by quote."""
+
+    written_ns: Words
+    round_trips_ns: Words
+
+    @classmethod
+    def load(cls, folder: Path) -> Quotes:
+        """Reads the two files of bench/support/metronome.py."""
+        return cls(np.load(folder / "written.npy"), np.load(folder / "round_trips.npy"))
 
 
 def _rows(folder: Path, ring: str) -> Words:
@@ -40,11 +53,17 @@ def _percentiles(values: Words) -> dict[str, int]:
     }
 
 
-def hops(data_dir: Path) -> dict[str, dict[str, int]]:
+def hops(data_dir: Path, quotes: Quotes) -> dict[str, dict[str, int]]:
     """Answers ns from each stage to the next, for the orders that a market record caused.
 
-    read_to_record: socket bytes read -> record published; record_to_intent: strategy;
-    intent_to_order: risk; order_to_sent: order frame handed to the socket.
+    written_to_read: the exchange's socket call -> bytes read; read_to_record: decoded and
+    published; record_to_intent: strategy; intent_to_order: risk; order_to_sent: order frame handed
+    to the socket; sent_to_seen: the exchange sees its bytes, which may be before our socket call
+    has returned (then 0).
+
+    Args:
+        data_dir: of the run.
+        quotes: of the metronome of the same run.
     """
     generations = sorted(path for path in (data_dir / "journal").iterdir() if path.is_dir())
     folder = generations[-1]
@@ -60,8 +79,16 @@ def hops(data_dir: Path) -> dict[str, dict[str, int]]:
         if intent is None or order is None:
             continue
         record = market[int(intent[TRIGGER])]
-        times = (intent[TRIGGER_NS], *(row[PUBLISH_NS] for row in (record, intent, order, report)))
-        steps.append(np.diff(np.array(times, np.int64)))
-    names = ("read_to_record", "record_to_intent", "intent_to_order", "order_to_sent")
+        number = int(np.searchsorted(quotes.written_ns, intent[TRIGGER_NS])) - 1
+        if number < 0 or quotes.round_trips_ns[number] == 0:
+            continue  # one that warms up, or was not seen
+        written_ns = quotes.written_ns[number]
+        inner = (intent[TRIGGER_NS], *(row[PUBLISH_NS] for row in (record, intent, order, report)))
+        times = (written_ns, *inner, written_ns + quotes.round_trips_ns[number])
+        steps.append(np.maximum(0, np.diff(np.array(times, np.int64))))
+    names = (
+        "written_to_read", "read_to_record", "record_to_intent", "intent_to_order",
+        "order_to_sent", "sent_to_seen",
+    )  # fmt: skip
     table = np.array(steps, np.int64).reshape(-1, len(names))
     return {name: _percentiles(table[:, index]) for index, name in enumerate(names)}

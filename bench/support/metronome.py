@@ -3,17 +3,22 @@
 Same protocol, matching and order API as the real one; only the order flow is replaced: at a fixed
 pace the best ask moves to a price that no other quote of the last CYCLE quotes had. An order that
 buys at that price says by it which quote caused it, so quotes and orders pair up without trust in
-either engine. Written and read times are taken next to the socket calls.
+either engine. A quote's time is taken before the socket call that writes it, an order's when its
+bytes are in the socket: from the quote on the exchange does nothing but look for them. It rests
+between order and next quote, as an exchange elsewhere would: its core is then free for others.
 
 Run as a process: python -m bench.support.metronome FOLDER QUOTES GAP_US CORE
 It writes FOLDER/port, waits for a client on the stream and one on the order API, plays, and leaves
-FOLDER/round_trips.npy: ns for each quote, 0 where no order came.
+FOLDER/written.npy, CLOCK_MONOTONIC in ns of each quote, and FOLDER/round_trips.npy: ns for each
+quote, 0 where no order came.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import sys
 import time
 from pathlib import Path
@@ -32,7 +37,7 @@ from workers.exchange.keys import read_pair
 from workers.exchange.limits import Limits
 from workers.exchange.server import ExchangeServer
 from workers.exchange.session import OrderSession
-from workers.exchange.streams import Channel
+from workers.exchange.streams import Channel, StreamSession
 
 SYMBOL = "BTCUSDT"
 STREAM = "btcusdt@bookTicker"
@@ -42,7 +47,12 @@ BASE_TICKS = 6_000_000
 BID_LOTS, ASK_LOTS = 7_286_700, 906_400
 WARM_QUOTES = 2_000  # before the measured ones; both engines load caches and connections
 LAST_ORDER_S = 0.5
+AWAIT_NS_MAX = 1_000_000  # for an order; later ones are timed when the loop reads them
+REST_NS = 1_000_000  # the loop's timers know no shorter time
+AWAKE_NS = 200_000  # before a quote, so that no wake-up is measured
 KEY_FILE = "exchange-key"
+_FIN_TEXT, _LENGTH_16 = 0x81, 126  # RFC 6455, section 5.2; a server's frames are not masked
+_TEXT_HEADER = struct.Struct("!BBH")
 
 
 class MetronomeFlow:
@@ -82,33 +92,65 @@ class Pace:
         return self._gap_ns
 
 
+def _socket_of(connection: Connection | None) -> socket.socket:
+    """Answers a non-blocking handle of a connection's socket, beside the transport's own."""
+    assert connection is not None, "the connection is open"
+    assert connection._transport is not None, "the connection is open"  # noqa: SLF001 - the probe
+    used = connection._transport.underlying_transport.get_extra_info("socket")  # noqa: SLF001
+    own = socket.socket(fileno=os.dup(used.fileno()))
+    own.settimeout(0.0)
+    return own
+
+
 class Probe:
     """Times of quotes written and orders read."""
 
     def __init__(self, quotes: int) -> None:
-        self._written_ns = np.zeros(quotes + WARM_QUOTES, np.int64)
+        self.written_ns = np.zeros(quotes + WARM_QUOTES, np.int64)
         self.round_trips_ns = np.zeros(quotes + WARM_QUOTES, np.int64)
         self.sent = 0
         self.is_running = False
+        self._orders: socket.socket | None = None
+        self._seen_ns = 0
 
     def next_quote(self) -> int:
         """Answers the number of the quote that is written next."""
         number = self.sent
-        if number < len(self._written_ns):
+        if number < len(self.written_ns):
             self.sent += 1
         else:
             self.is_running = False
         return number
 
-    def write(self) -> None:
-        """Takes the time of the last quote's frame, once."""
+    def write(self) -> bool:
+        """Takes the time of the last quote's frame; False when it is one that a fill caused."""
         number = self.sent - 1
-        if number >= 0 and self._written_ns[number] == 0:
-            self._written_ns[number] = time.perf_counter_ns()
+        if number < 0 or self.written_ns[number] != 0:
+            return False
+        self.written_ns[number] = time.perf_counter_ns()
+        return True
+
+    def watch(self, connection: Connection) -> None:
+        """Looks at the socket of the order API from now on. Called by: a new session."""
+        self._orders = _socket_of(connection)
+
+    def await_order(self) -> None:
+        """Waits for the bytes of the next order, a while, and takes the time."""
+        self._seen_ns = 0
+        orders, clock = self._orders, time.perf_counter_ns
+        end_ns = clock() + AWAIT_NS_MAX
+        while orders is not None and clock() < end_ns:
+            try:
+                orders.recv(1, socket.MSG_PEEK)
+            except BlockingIOError:
+                continue
+            self._seen_ns = clock()
+            return
 
     def read(self, data: bytes) -> None:
-        """Takes the time of an order frame."""
+        """Notes the round trip that ends with an order frame."""
         now_ns = time.perf_counter_ns()
+        seen_ns, self._seen_ns = self._seen_ns, 0
         at = data.find(b'"price":"')
         if at < 0 or b"order.place" not in data:
             return
@@ -116,14 +158,21 @@ class Probe:
         ticks = round(float(text) * 100) - BASE_TICKS
         last = self.sent - 1
         number = last - (last - ticks) % CYCLE
+        if number == last and seen_ns:  # else the bytes that were seen were of something before
+            now_ns = seen_ns
         if 0 <= number and self.round_trips_ns[number] == 0:
-            self.round_trips_ns[number] = now_ns - self._written_ns[number]
+            self.round_trips_ns[number] = now_ns - self.written_ns[number]
 
 
 class ProbedSession(OrderSession):
     """An order API connection whose requests are timed before anything else."""
 
     probe: Probe
+
+    def on_open(self, connection: Connection) -> None:
+        """Lets the probe look at the socket."""
+        super().on_open(connection)
+        self.probe.watch(connection)
 
     def on_message(self, data: bytes) -> None:
         """Times and answers one request."""
@@ -132,40 +181,51 @@ class ProbedSession(OrderSession):
 
 
 class TimedChannel(Channel):
-    """The quotes' channel, which takes the time when a frame goes to the socket."""
+    """The quotes' channel, which takes the time right before the socket call."""
 
-    __slots__ = ("probe",)
+    __slots__ = ("_listener", "_wire", "probe")
 
     def __init__(self, channel: Channel, probe: Probe) -> None:
         super().__init__(channel.name)
         self.listeners = channel.listeners
         self.probe = probe
+        self._listener: StreamSession | None = None
 
     def publish(self, payload: bytes) -> None:
-        """Sends one payload to everybody who listens."""
-        frame = b"%b%b}" % (self.prefix, payload)
-        self.probe.write()
+        """Sends one payload to the one who listens."""
+        is_new = False
         for listener in tuple(self.listeners):
-            listener.send(frame)
+            if listener is not self._listener:
+                self._listener, self._wire = listener, _socket_of(listener._connection)  # noqa: SLF001 - the probe
+            body = b"%b%b}" % (self.prefix, payload)
+            frame = _TEXT_HEADER.pack(_FIN_TEXT, _LENGTH_16, len(body)) + body
+            is_new = self.probe.write()
+            written = self._wire.send(frame)
+            assert written == len(frame), "a quote is small and its reader is fast"
+        if is_new:
+            self.probe.await_order()
 
 
 class HotMarket(synthetic_market.SyntheticMarket):
-    """The synthetic market, stepped in every turn of the loop instead of by a timer."""
+    """The synthetic market, punctual: it rests by a timer and is awake well before a quote."""
 
     probe: Probe
     _soon: asyncio.Handle
 
     def _wake(self) -> None:
         now_ns = self._exchange.clock()
+        rest_ns = REST_NS
         for symbol in self._symbols.values():
-            if now_ns >= min(symbol.next_ns, symbol._fast_ns):  # noqa: SLF001 - the same class's idea
+            due_ns = min(symbol.next_ns, symbol._fast_ns)  # noqa: SLF001 - the same class's idea
+            if now_ns >= due_ns:
                 symbol.advance(now_ns)
                 self._exchange.flush()
+            rest_ns = min(rest_ns, due_ns - now_ns - AWAKE_NS)
         loop = asyncio.get_running_loop()
-        if self.probe.is_running:
+        if self.probe.is_running and rest_ns < REST_NS:
             self._soon = loop.call_soon(self._wake)
         else:
-            self._soon = loop.call_later(0.001, self._wake)
+            self._soon = loop.call_later(REST_NS / 1e9, self._wake)
 
     async def close(self) -> None:
         """Stops the flow."""
@@ -231,6 +291,7 @@ async def play(folder: Path, quotes: int, gap_us: int) -> None:
     while probe.is_running:
         await asyncio.sleep(0.05)
     await asyncio.sleep(LAST_ORDER_S)
+    np.save(folder / "written.npy", probe.written_ns[WARM_QUOTES:])
     np.save(folder / "round_trips.npy", probe.round_trips_ns[WARM_QUOTES:])
     await server.close()
 

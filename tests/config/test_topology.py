@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from config.load import load
-from config.topology import agents, rings, symbols, workers
+from config.topology import agents, rings, spinning_cores, symbols, workers
 
 ROOT = Path(__file__).parents[2]
 
@@ -99,3 +99,14 @@ def test_a_worker_without_a_needed_agent_does_not_run() -> None:
 
     assert "monitor" not in [worker.name for worker in workers(settings)]
     assert "log.monitor" not in [plan.name for plan in rings(settings)]
+
+
+def test_a_worker_keeps_its_core_to_itself_when_it_spins_there() -> None:
+    document = [
+        {"name": "hot", "agents": ["ingest.0", "signal"], "core": 1, "idle": "spin"},
+        {"name": "warm", "agents": ["risk", "execution"], "core": 0, "idle": "backoff"},
+        {"name": "loose", "agents": ["exchange", "recorder"], "idle": "spin"},
+        {"name": "rest", "agents": ["store", "logs", "monitor"]},
+    ]
+
+    assert spinning_cores(load(None, {"workers": document})) == {1}

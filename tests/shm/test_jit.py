@@ -22,6 +22,7 @@ import pytest
 from shm import latest, observer, park, ring
 from shm.jit import (
     bytes_at,
+    call_stage,
     epoch_ns,
     fence_acquire,
     fence_release,
@@ -32,6 +33,8 @@ from shm.jit import (
     now_ns,
     pause,
     rows_at,
+    stage,
+    stage_address,
     store_release,
     syscall,
     words_at,
@@ -263,6 +266,33 @@ def test_what_is_no_handler_has_no_address() -> None:
     for wrong in (load, two_words, len, None, loops.call):
         with pytest.raises(TypeError, match=r"must be compiled with shm\.jit\.handler"):
             handler_address(wrong)
+
+
+@stage
+def add_to(address: int) -> int:
+    """Adds one to the word at `address` and answers it."""
+    words = words_at(address, 1)
+    words[0] += 1
+    return int(words[0])
+
+
+@jit
+def call_at(function: int, argument: int) -> int:
+    return call_stage(function, argument)
+
+
+def test_a_stage_is_called_by_its_address() -> None:
+    word = np.array([41], np.int64)
+
+    assert call_at(stage_address(add_to), int(word.ctypes.data)) == 42
+    assert word.tolist() == [42]
+
+
+def test_what_is_no_stage_has_no_address() -> None:
+    call_at(stage_address(add_to), int(np.zeros(1, np.int64).ctypes.data))
+    for wrong in (two_words, loops.add_up, call_at, len, None):
+        with pytest.raises(TypeError, match=r"must be compiled with shm\.jit\.stage"):
+            stage_address(wrong)
 
 
 def test_views_at_an_address_are_the_memory_itself() -> None:

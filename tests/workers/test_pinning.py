@@ -34,6 +34,42 @@ def test_a_worker_is_pinned_and_nice_as_configured() -> None:
     assert _in_a_process(worker) == (0, core, 5)
 
 
+def _step_back(cores: frozenset[int], answers: object) -> None:
+    seen = [(os.sched_getaffinity(0), os.sched_getscheduler(0))]
+    with pinning.stepped_back(cores):
+        seen.append((os.sched_getaffinity(0), os.sched_getscheduler(0)))
+    seen.append((os.sched_getaffinity(0), os.sched_getscheduler(0)))
+    answers.put(seen)  # type: ignore[attr-defined]
+
+
+def _stepped_back(cores: frozenset[int]) -> list[tuple[set[int], int]]:
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    process = context.Process(target=_step_back, args=(cores, answers))
+    process.start()
+    process.join()
+    answer: list[tuple[set[int], int]] = answers.get()
+    return answer
+
+
+@pytest.mark.multiprocess
+@pytest.mark.cores(2)
+def test_who_steps_back_keeps_off_the_cores_of_spinning_workers_for_that_time() -> None:
+    ours = os.sched_getaffinity(0)
+    core = max(ours)
+    before, meanwhile, after = _stepped_back(frozenset({core}))
+
+    assert before == after == (ours, os.SCHED_OTHER)
+    assert meanwhile == (ours - {core}, os.SCHED_BATCH)
+
+
+@pytest.mark.multiprocess
+def test_who_has_no_other_core_stays_where_it_is() -> None:
+    ours = os.sched_getaffinity(0)
+
+    assert _stepped_back(frozenset(ours))[1] == (ours, os.SCHED_BATCH)
+
+
 @pytest.mark.multiprocess
 def test_a_core_that_is_not_there_is_reported() -> None:
     faults, _, _ = _in_a_process(WorkerSettings(name="w", agents=(), core=4_000))
