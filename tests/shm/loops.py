@@ -34,14 +34,14 @@ LAST, BATCH_MAX, SEED, RECORDS, FAULTS, CHECKSUM, STOP, NEXT = range(8)
 RUN_WORDS = 16
 ROW_WORDS = 8
 PATIENCE_NS = 60_000_000_000  # a peer that is gone this long never comes back
-_FACTOR = 1_000_003
+FACTOR = 1_000_003
 _PAUSES = 256
 
 
 @jit
 def word_of(sequence: int, word: int) -> int:
     """Answers what word of a record holds."""
-    return sequence if word == 0 else sequence * _FACTOR + word
+    return sequence if word == 0 else sequence * FACTOR + word
 
 
 @jit

@@ -21,7 +21,8 @@ from shm.jit import now_ns
 
 P = ParamSpec("P")
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
-DEADLINE_NS = 120_000_000_000  # far beyond any load: it ends a hang, it measures nothing
+DEPTH = 10 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 1  # of races and kills
+DEADLINE_NS = DEPTH * 120_000_000_000  # far beyond any load: it ends a hang, it measures nothing
 
 
 def nap(seconds: float) -> None:
