@@ -51,7 +51,9 @@ run: $(STAMP) ## start the engine: make run ARGS="--for 15s --json"
 	@if [ -t 0 ]; then set -m; $(BIN)/tickring run $(ARGS); else exec $(BIN)/tickring run $(ARGS); fi
 
 test: $(STAMP) ## every test this machine can run; ARGS="-k ring" narrows it
-	@exec $(BIN)/python -m pytest -rs $(ARGS)
+	@echo "compiling what the cache lacks: a minute or two the first time" >&2
+	$(BIN)/python -m workers.warm >/dev/null
+	exec $(BIN)/python -m pytest -rs $(ARGS)
 
 quick: $(STAMP) ## unit tests only
 	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} exec $(BIN)/python -m pytest \

@@ -17,7 +17,8 @@ in numba's cache, which `shm/cachekey.py` keeps from ever going stale.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
@@ -25,7 +26,7 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba import carray, types
-from numba.core import cgutils
+from numba.core import cgutils, event
 from numba.extending import intrinsic
 
 from shm.cachekey import cache_folder
@@ -53,6 +54,29 @@ def _compile(function: Callable[P, R], *signature: Any) -> Callable[P, R]:
 def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compiles a module-level function: cached on disk, without the GIL, division as in numpy."""
     return _compile(function)
+
+
+class _Teller(event.Listener):  # type: ignore[misc]  # numba ships no types
+    def __init__(self, told: Callable[[str], None]) -> None:
+        self._told = told
+
+    def on_start(self, event: Any) -> None:
+        function = event.data["dispatcher"].py_func
+        self._told(f"{function.__module__}.{function.__name__}")
+
+    def on_end(self, event: Any) -> None:
+        """Nothing follows the end."""
+
+
+@contextmanager
+def watched(told: Callable[[str], None]) -> Iterator[None]:
+    """Tells the name of each function when its compilation begins; not what the cache has."""
+    teller = _Teller(told)
+    event.register("numba:compile", teller)
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", teller)
 
 
 def handler(function: Callable[P, R]) -> Callable[P, R]:
