@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 from engine import control, positions
 from tests.workers.observed_run import (
     agent_context,
+    observed_run,
     small_settings,
+    tell_instruments,
 )
 from workers import board
 from workers.agent import Phase, SegmentPlan
@@ -36,6 +39,15 @@ def mark(memory: Memory, state: WorkerState = WorkerState.READY) -> None:
         table.set(index, board.STATE, state)
         table.set(index, board.RESTARTS, index)
         table.row(index)[board.HEARTBEAT_NS] = time.monotonic_ns()
+
+
+@contextmanager
+def watched_run(name: str, data_dir: Path) -> Iterator[Memory]:
+    """Gives the memory of a small run whose workers are all well."""
+    with observed_run(small_settings(name), data_dir, *PLANS) as memory:
+        tell_instruments(memory)
+        mark(memory)
+        yield memory
 
 
 @asynccontextmanager

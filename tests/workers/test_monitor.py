@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -19,11 +16,10 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from config.settings import MonitorSettings
 from shm.histogram import record
-from tests.workers.monitored import PLANS, fetch, mark, served, serving
+from tests.workers.monitored import PLANS, fetch, served, serving, watched_run
 from tests.workers.observed_run import (
     observed_run,
     small_settings,
-    tell_instruments,
 )
 from workers import board, monitor, page
 from workers.board import WorkerState
@@ -33,9 +29,7 @@ from workers.monitor import LIVE_MAX, MonitorAgent, is_host_allowed
 
 @pytest.fixture
 def memory(segment_prefix: str, tmp_path: Path) -> Iterator[Memory]:
-    with observed_run(small_settings(segment_prefix), tmp_path, *PLANS) as memory:
-        tell_instruments(memory)
-        mark(memory)
+    with watched_run(segment_prefix, tmp_path) as memory:
         yield memory
 
 
@@ -191,77 +185,6 @@ class TestLive:
 
         assert served(memory, talk) > 0
         assert memory.segment("monitor").words(0, 1)[0] == 0
-
-
-# A document that knows what the page's script uses, no more.
-DOCUMENT = """
-const shown = {};
-function table(id) {
-  return {
-    rows: [], textContent: '', className: '', hidden: false, parentElement: {},
-    querySelector: () => ({ replaceWith: body => { shown[id] = body.cells; } }),
-  };
-}
-const parts = {};
-globalThis.document = {
-  getElementById: id => (parts[id] ??= table(id)),
-  createElement: () => {
-    const body = { cells: [], insertRow: () => {
-      const row = []; body.cells.push(row);
-      return { insertCell: () => { const cell = {}; row.push(cell); return cell; } };
-    } };
-    return body;
-  },
-};
-globalThis.location = { protocol: 'http:', host: process.argv[2] };
-setInterval(() => {
-  if (parts.link && parts.link.textContent === 'live') {
-    const text = Object.fromEntries(Object.entries(shown).map(
-      ([id, rows]) => [id, rows.map(row => row.map(cell => String(cell.textContent)))]));
-    console.log(JSON.stringify({ ...text, engine: parts.engine.textContent,
-      halt: parts.halt.className }));
-    process.exit(0);
-  }
-}, 20);
-setTimeout(() => process.exit(3), 60000);
-"""
-
-
-WEBSOCKET = "--experimental-websocket"  # Node.js 20 has it behind this; later ones always
-
-
-@pytest.mark.services
-@pytest.mark.slow
-def test_page_draws_what_the_server_sends(memory: Memory, tmp_path: Path) -> None:
-    """The page's own script, run by Node.js, connected to the real server."""
-    node = shutil.which("node")
-    if (
-        node is None
-        or b"function"
-        not in subprocess.run(
-            [node, WEBSOCKET, "-p", "typeof WebSocket"], capture_output=True, check=False
-        ).stdout
-    ):
-        pytest.skip("Node.js with WebSocket must be on PATH")
-    memory.stats("trader").counter("fills_total").add(1_234)
-    memory.stats("keeper").error("<script>alert(1)</script>")
-    script = tmp_path / "page.js"
-    script.write_text(DOCUMENT + page.SCRIPT)
-
-    async def talk(port: int) -> bytes:
-        process = await asyncio.create_subprocess_exec(
-            node, WEBSOCKET, str(script), f"127.0.0.1:{port}", stdout=asyncio.subprocess.PIPE
-        )
-        output, _ = await process.communicate()
-        return output
-
-    drawn = json.loads(served(memory, talk))
-    assert drawn["engine"].startswith("tickring test-")
-    assert drawn["halt"] == "good"
-    assert ["fills", "0", "1,234"] in drawn["flows"]
-    assert [row[0] for row in drawn["workers"]] == ["trader", "keeper", "watcher"]
-    assert drawn["errors"] == [["<script>alert(1)</script>", "keeper", "1"]]
-    assert drawn["positions"][0][0] == "BTCUSDT"
 
 
 def test_agent_owns_the_segment_that_tells_its_port() -> None:
