@@ -6,7 +6,9 @@ Called by: the supervisor, once the venue has told the grids that limits are cou
 from __future__ import annotations
 
 from decimal import ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from config.settings import RiskSettings, Settings
@@ -56,30 +58,39 @@ def limit_words(settings: Settings, instruments: tuple[Instrument, ...]) -> Word
     return words
 
 
-def _risk_of(settings: Settings, symbol: str) -> tuple[str, RiskSettings]:
-    for override in settings.risk_overrides:
-        if override.symbol == symbol:
-            return f"risk_overrides.{symbol}", override
-    return "risk", settings.risk
+def risk_of(settings: Settings, symbol: str) -> RiskSettings:
+    """Answers the limits of a symbol: its override's fields where given, else those of `[risk]`."""
+    return msgspec.structs.replace(settings.risk, **_given(settings, symbol))
+
+
+def _given(settings: Settings, symbol: str) -> dict[str, Any]:
+    """Answers what a symbol's override says itself."""
+    return {
+        field: value
+        for override in settings.risk_overrides
+        if override.symbol == symbol
+        for field in RiskSettings.__struct_fields__
+        if (value := getattr(override, field)) is not None
+    }
 
 
 def _instrument_words(settings: Settings, instrument: Instrument) -> Words:
-    path, risk = _risk_of(settings, instrument.symbol)
+    risk, own = risk_of(settings, instrument.symbol), _given(settings, instrument.symbol)
+
+    def key(field: str) -> str:
+        return f"risk_overrides.{instrument.symbol}.{field}" if field in own else f"risk.{field}"
+
     words = np.zeros(LIMIT_WORDS, np.int64)
-    words[LIMIT_ORDER_LOTS] = _lots(
-        f"{path}.order_quantity_max", risk.order_quantity_max, instrument
-    )
-    words[LIMIT_POSITION_LOTS] = _lots(f"{path}.position_max", risk.position_max, instrument)
+    words[LIMIT_ORDER_LOTS] = _lots(key("order_quantity_max"), risk.order_quantity_max, instrument)
+    words[LIMIT_POSITION_LOTS] = _lots(key("position_max"), risk.position_max, instrument)
     value = Decimal(risk.order_value_max) / (instrument.tick * instrument.lot)
-    words[LIMIT_ORDER_NOTIONAL] = _fit(
-        f"{path}.order_value_max", value.to_integral_value(ROUND_FLOOR)
-    )
+    words[LIMIT_ORDER_NOTIONAL] = _fit(key("order_value_max"), value.to_integral_value(ROUND_FLOOR))
     words[LIMIT_OPEN_ORDERS] = min(risk.open_orders_max, instrument.orders_max)
     collar = Decimal(repr(float(risk.price_collar_bps))) * _PPM_PER_BPS
     words[LIMIT_COLLAR_PPM] = _fit(
-        f"{path}.price_collar_bps", collar.to_integral_value(ROUND_HALF_EVEN)
+        key("price_collar_bps"), collar.to_integral_value(ROUND_HALF_EVEN)
     )
-    words[LIMIT_STALE_NS] = _fit(f"{path}.stale_ms_max", Decimal(risk.stale_ms_max * _NS_PER_MS))
+    words[LIMIT_STALE_NS] = _fit(key("stale_ms_max"), Decimal(risk.stale_ms_max * _NS_PER_MS))
     return words
 
 

@@ -131,7 +131,8 @@ def _explain(message: str, document: Mapping[str, Any]) -> str:
     if get_origin(kind) is Literal:
         choices = ", ".join(json.dumps(choice) for choice in get_args(kind))
         return f"{key} must be one of {choices}: {shown}"
-    noun = _NOUNS.get(quoted[0], quoted[0]) if quoted else rule
+    expected = quoted[0].removesuffix(" | null") if quoted else ""  # TOML has no null
+    noun = _NOUNS.get(expected, expected) or rule
     return f"{key} must be {noun}: {shown}"
 
 
@@ -150,7 +151,8 @@ def _walk(path: str, document: Mapping[str, Any]) -> tuple[str, Any, Any]:
     """Follows msgspec's path into the tables.
 
     Returns:
-        The dotted key with list items called by their `name`, the value there, and its type.
+        The dotted key with list items called by their `name` or `symbol`, the value there, and
+        its type.
     """
     key = ""
     value: Any = document
@@ -166,7 +168,8 @@ def _walk(path: str, document: Mapping[str, Any]) -> tuple[str, Any, Any]:
         if not step["index"]:
             return f"{key} values", value, kind
         value = value[int(step["index"])]
-        name = value.get("name") if isinstance(value, Mapping) else None
+        table = value if isinstance(value, Mapping) else {}
+        name = table.get("name", table.get("symbol"))
         key = f"{key}.{name}" if isinstance(name, str) else f"{key}[{step['index']}]"
     return key, value, kind
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 from urllib.parse import urlsplit
 
-from config.settings import RiskSettings, Section, Settings, StrategySettings
+from config.settings import RiskOverride, RiskSettings, Section, Settings, StrategySettings
+from config.topology import is_exchange_embedded
 from engine.risk import WINDOW_MAX
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
@@ -138,6 +139,13 @@ def _exchange(settings: Settings) -> Iterator[str]:
     for asset, amount in exchange.balances.items():
         if _DECIMAL.fullmatch(amount) is None:
             yield f"exchange.balances.{asset} must be a plain decimal: {asset}={amount!r}"
+    if exchange.capture and not is_exchange_embedded(settings):
+        where = f"venue.rest_url={settings.venue.rest_url}" if exchange.enabled else "enabled=false"
+        yield (
+            "exchange.capture must be left out when orders go to a venue: only the built-in"
+            f" exchange plays recordings: capture={exchange.capture[0]} {where}; take the"
+            " recording away, or [venue] (and enabled=false of [exchange])"
+        )
 
 
 def _strategies(settings: Settings) -> Iterator[str]:
@@ -174,11 +182,18 @@ def _risk(settings: Settings) -> Iterator[str]:
     yield from _unique("risk_overrides", "symbol", symbols)
     for override in settings.risk_overrides:
         yield from _limits(f"risk_overrides.{override.symbol}", override)
+        if override.messages_per_s_max is not None:
+            yield (
+                f"risk_overrides.{override.symbol}.messages_per_s_max must stand in [risk], for all"
+                f" symbols together: messages_per_s_max={override.messages_per_s_max}"
+            )
 
 
-def _limits(path: str, risk: RiskSettings) -> Iterator[str]:
+def _limits(path: str, risk: RiskSettings | RiskOverride) -> Iterator[str]:
     for key in ("order_quantity_max", "order_value_max", "position_max"):
-        value: str = getattr(risk, key)
+        value: str | None = getattr(risk, key)
+        if value is None:
+            continue
         if _DECIMAL.fullmatch(value) is None or not value.strip("0."):
             yield f"{path}.{key} must be a positive decimal: {key}={value!r}"
 

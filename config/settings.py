@@ -69,7 +69,8 @@ class ExchangeSettings(Section, frozen=True, kw_only=True):
     port: int = 0  # 0: a free port, told to the other workers through the board
     seed: int = 7
     rate_per_s: float = 400.0  # mean synthetic order events per second and symbol
-    capture: tuple[str, ...] = ()  # recordings in the binance_hft format; empty: synthetic market
+    # Recordings in the binance_hft format, empty for the synthetic market; never beside a venue.
+    capture: tuple[str, ...] = ()
     speed: float = 1.0  # recorded time passes this many times faster; 0 means as fast as it goes
     loop: bool = False  # start the recording again at its end
     maker_fee_bps: float = 1.0
@@ -89,21 +90,31 @@ class StrategySettings(Section, frozen=True, kw_only=True):
 
 
 class RiskSettings(Section, frozen=True, kw_only=True):
-    """`[risk]`: limits checked inline before every order; symbols may override them."""
+    """`[risk]`: limits checked inline before every order; a symbol may override each of them."""
 
     order_quantity_max: str = "1"  # base asset, decimal
     order_value_max: str = "100000"  # quote asset, decimal
     position_max: str = "2"  # base asset, long or short, counting open and unknown orders
     open_orders_max: int = 32
-    messages_per_s_max: int = 200
+    messages_per_s_max: int = 200  # of all symbols together
     price_collar_bps: float = 100.0  # distance from the mid, either way
     stale_ms_max: int = 2_000  # market data older than this blocks new orders
 
 
-class RiskOverride(RiskSettings, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[[risk_overrides]]`: limits of one symbol, in full."""
+class RiskOverride(Section, frozen=True, kw_only=True):
+    """`[[risk_overrides]]`: limits of one symbol; what is not given is as in `[risk]`.
+
+    Read it through `config.limits.risk_of`, which fills in what is not given.
+    """
 
     symbol: str
+    order_quantity_max: str | None = None
+    order_value_max: str | None = None
+    position_max: str | None = None
+    open_orders_max: int | None = None
+    messages_per_s_max: int | None = None  # refused: the rate is of the account, in [risk] only
+    price_collar_bps: float | None = None
+    stale_ms_max: int | None = None
 
 
 class JournalSettings(Section, frozen=True, kw_only=True):

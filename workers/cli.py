@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from workers import cli_data, cli_live
+from workers import cli_data, cli_live, cli_run
 from workers.arguments import spread
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     help="A trading engine for one Linux host: pinned processes, shared-memory rings, and orders "
     "that stay right when something dies.\n\nFirst try: tickring run --for 15s",
 )
+cli_run.register(app)
 cli_live.register(app)
 cli_data.register(app)
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs the command line; what a user can mend is one line and exit code 2, no traceback."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(spread(given), standalone_mode=True)
+        app(spread(given), prog_name="tickring", standalone_mode=True)
     except (ValueError, OSError, RuntimeError) as error:
         text = " ".join(str(error).split()) or type(error).__name__
         sys.stderr.write(f"tickring: {text}\n")

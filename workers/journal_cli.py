@@ -29,7 +29,7 @@ from workers.journal import (
     rings_of,
 )
 from workers.journal_inspect import RingReport, list_ring, verify_ring
-from workers.messages import Messages, decimal_text, parts, word_of
+from workers.messages import Messages, decimal_name, decimal_text, parts, word_of
 from workers.tables import PART_MASK
 
 WHOLE, DAMAGED = 0, 1  # exit statuses of verify
@@ -122,9 +122,7 @@ def record_fields(messages: Messages, ring: str, row: Words) -> dict[str, Any]:
         row: (16,) int64.
     """
     fields = messages.message(ring, row.tolist())
-    if fields["kind"] == "quote":
-        _open_quote(fields, _instrument(messages, row))
-    elif fields["kind"] == "depth":
+    if fields["kind"] == "depth":
         _open_depth(fields, _instrument(messages, row), row)
     elif fields["kind"] == "trade":
         fields["aggressor_side"] = word_of(Side, fields["aggressor_side"])
@@ -144,16 +142,6 @@ def utc(epoch_ns: int) -> str:
 def _instrument(messages: Messages, row: Words) -> Instrument | None:
     index, known = instrument_of(row), messages.instruments
     return known[index] if index < len(known) else None
-
-
-def _open_quote(fields: dict[str, Any], instrument: Instrument | None) -> None:
-    """Names the decimals of both sides: price and quantity of a side differ in more than a unit."""
-    for side in ("bid", "ask"):
-        del fields[side]
-        if instrument is not None:
-            ticks, lots = fields.pop(f"{side}_ticks"), fields.pop(f"{side}_lots")
-            fields[f"{side}_price"] = decimal_text(instrument.price(ticks))
-            fields[f"{side}_quantity"] = decimal_text(instrument.quantity(lots))
 
 
 def _open_depth(fields: dict[str, Any], instrument: Instrument | None, row: Words) -> None:
@@ -253,8 +241,8 @@ def _say_record(fields: dict[str, Any]) -> None:
 
 
 def _is_shown_as_decimal(name: str, fields: dict[str, Any]) -> bool:
-    stem = name.removesuffix("_ticks").removesuffix("_lots")
-    return stem != name and fields.get(stem) is not None
+    shown = decimal_name(name, fields)
+    return bool(shown) and fields.get(shown) is not None
 
 
 def _say(text: str) -> None:

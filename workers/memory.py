@@ -17,9 +17,11 @@ from workers.agent import SegmentPlan
 from workers.agents import segment_plans
 from workers.board import BODY_BYTES as BOARD_BYTES
 from workers.board import LAYOUT as BOARD_LAYOUT
-from workers.context import Run
+from workers.context import Run, segment_prefix
 
 RUN_FILE = "run.json"
+GENERATION_FILE = "generation"
+_DIGITS_MAX = 18  # more would not fit 64 bits
 
 
 class _Saved(msgspec.Struct):
@@ -29,10 +31,35 @@ class _Saved(msgspec.Struct):
     settings: Settings
 
 
+def last_generation(data_dir: Path) -> int:
+    """Answers the number of the last run in a data folder, 0 before the first.
+
+    Raises:
+        ValueError: the file that holds it is damaged. A number is not made up: the journal, the
+            database and order ids of earlier runs have it.
+    """
+    path = data_dir / GENERATION_FILE
+    try:
+        text = path.read_bytes().strip()
+    except FileNotFoundError:
+        return 0
+    if not text.isdigit() or len(text) > _DIGITS_MAX:
+        raise ValueError(
+            f"a generation file must hold the number of the last run: file={path}"
+            f" content={text[:_DIGITS_MAX]!r};"
+            f" write the highest folder number of {data_dir / 'journal'} into it"
+        )
+    return int(text)
+
+
 def next_generation(data_dir: Path) -> int:
-    """Counts up the run number in the data folder, durably; the first run is 1."""
-    path = data_dir / "generation"
-    last = int(path.read_text()) if path.exists() else 0
+    """Counts up the run number in the data folder, durably; the first run is 1.
+
+    Raises:
+        ValueError: see `last_generation`.
+    """
+    path = data_dir / GENERATION_FILE
+    last = last_generation(data_dir)
     fresh = path.with_suffix(".new")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -63,14 +90,30 @@ def read_run(data_dir: Path) -> Run:
 
     Raises:
         FileNotFoundError: when none was.
+        ValueError: when what it left is damaged, or of another version.
     """
+    saved = _read_saved(data_dir)
+    return Run(saved.settings, data_dir, saved.generation, segment_plans(saved.settings))
+
+
+def read_prefix(data_dir: Path) -> str:
+    """Answers what the segments of that run begin with; loads no agent. Raises as `read_run`."""
+    return segment_prefix(_read_saved(data_dir).settings, data_dir)
+
+
+def _read_saved(data_dir: Path) -> _Saved:
     path = data_dir / RUN_FILE
-    if not path.exists():
+    if not path.is_file():
         raise FileNotFoundError(
             f"an engine must have run here: data_dir={data_dir}; start one with `tickring run`"
         )
-    saved = msgspec.json.decode(path.read_bytes(), type=_Saved)
-    return Run(saved.settings, data_dir, saved.generation, segment_plans(saved.settings))
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=_Saved)
+    except (msgspec.MsgspecError, UnicodeError) as error:
+        raise ValueError(
+            f"a run file must be what the last start wrote: file={path} error={error};"
+            " start the engine again"
+        ) from None
 
 
 def create_all(run: Run) -> list[Segment]:

@@ -21,13 +21,15 @@ Reports: client_id, order_state, request_state, reason, liquidity, venue_order_i
 price_ticks, quantity, quantity_lots, cumulative, cumulative_lots, leaves, leaves_lots, fee,
 fee_asset, venue_code. States are FIX words in capitals.
 
+Quotes, in the journal only: bid_price, bid_ticks, bid_quantity, bid_lots, ask_price, ...
+
 Prices, quantities and fees are exact decimals as text (null without a known instrument); ticks and
 lots are the integers behind them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 from enum import IntEnum
 from typing import Any, Final
@@ -168,17 +170,33 @@ class Messages:
         return self._strategies[number] if number < len(self._strategies) else str(number)
 
 
+def decimal_name(name: str, names: Collection[str]) -> str:
+    """Answers what the decimal beside a field of ticks or lots is called, "" for any other field.
+
+    price_ticks -> price, but bid_ticks -> bid_price where there is bid_lots as well.
+
+    Args:
+        name: of the field.
+        names: of all fields of the record.
+    """
+    for ending, other, word in (("_ticks", "_lots", "price"), ("_lots", "_ticks", "quantity")):
+        if name.endswith(ending):
+            stem = name.removesuffix(ending)
+            return f"{stem}_{word}" if stem + other in names else stem
+    return ""
+
+
 def _add_decimals(
     fields: dict[str, Any], words: dict[str, int], instrument: Instrument | None
 ) -> None:
     """Puts exact decimals beside every number of ticks and lots."""
     for name, number in words.items():
-        if name.endswith("_ticks"):
-            value = instrument.price(number) if instrument else None
-            fields[name.removesuffix("_ticks")] = decimal_text(value) if value is not None else None
-        elif name.endswith("_lots"):
-            value = instrument.quantity(number) if instrument else None
-            fields[name.removesuffix("_lots")] = decimal_text(value) if value is not None else None
+        if shown := decimal_name(name, words):
+            value = None
+            if instrument is not None:
+                is_price = name.endswith("_ticks")
+                value = instrument.price(number) if is_price else instrument.quantity(number)
+            fields[shown] = decimal_text(value) if value is not None else None
 
 
 def _open_report(

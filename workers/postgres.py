@@ -18,12 +18,12 @@ from workers.store_database import (
     StoreError,
     check_journal,
     check_moved,
-    check_version,
     instrument_row,
     masked,
     run_row,
 )
-from workers.store_views import PLAIN_TABLES, postgres_schema
+from workers.store_versions import postgres_steps, version_of
+from workers.store_views import PLAIN_TABLES, plain_table, postgres_schema
 from workers.tables import SCHEMA_VERSION, TABLES, Batch
 
 CONNECT_S_MAX = 5.0
@@ -136,9 +136,11 @@ class PostgresDatabase:
         return self._connection
 
     async def _make_schema(self, connection: asyncpg.Connection[Any]) -> None:
-        for statement in postgres_schema(is_timescale=self.is_timescale):
+        await connection.execute(plain_table("schema_version"))
+        found = await connection.fetch("SELECT version FROM schema_version")
+        before, after = postgres_steps(version_of(found))
+        for statement in (*before, *postgres_schema(is_timescale=self.is_timescale), *after):
             await connection.execute(statement)
-        check_version(await connection.fetch("SELECT version FROM schema_version"))
         await self._insert("schema_version", [(SCHEMA_VERSION,)], "DO NOTHING")
 
     async def _insert(self, table: str, rows: list[tuple[Any, ...]], conflict: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from config.settings import RiskSettings, Settings
+from config.limits import risk_of
+from config.settings import Settings
 from engine.control import CONTROL_WORDS
 from engine.decision import Input
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX
@@ -34,10 +35,8 @@ from workers.decision import (
 
 def parameters(settings: Settings, generation: int) -> Words:
     """Answers the kernel's parameters; the order table holds what the limits let be open."""
-    risks = {override.symbol: override for override in settings.risk_overrides}
     symbols = settings.market.symbols
-    per_symbol: list[RiskSettings] = [risks.get(symbol, settings.risk) for symbol in symbols]
-    open_orders = sum(risk.open_orders_max for risk in per_symbol)
+    open_orders = sum(risk_of(settings, symbol).open_orders_max for symbol in symbols)
     return parameters_of(generation, len(symbols), entries_for(open_orders))
 
 

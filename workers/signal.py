@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 from config.settings import Settings, StrategySettings
 from engine.actions import VIEW_WORDS
 from engine.control import CONTROL_WORDS
@@ -37,6 +34,7 @@ from workers.decision import (
     market_inputs,
     rounds_of,
 )
+from workers.strategies import loaded
 
 # Loaded before the first fork, so that a restarted worker need not; a user's own load at its start.
 SHIPPED = ("engine.strategies.imbalance:STRATEGY", "engine.strategies.maker:STRATEGY")
@@ -55,19 +53,15 @@ def placed(settings: Settings) -> tuple[Placed, ...]:
     Raises:
         ConfigurationError: in one line, when a strategy cannot be loaded or a parameter is wrong.
     """
-    folder = settings.engine.strategy_dir
-    if folder and (path := str(Path(folder).resolve())) not in sys.path:
-        sys.path.insert(0, path)
     return tuple(_placed(settings, item) for item in settings.strategies)
 
 
 def _placed(settings: Settings, item: StrategySettings) -> Placed:
-    symbols = settings.market.symbols
     try:
-        strategy = load(item.use)
-        words = strategy.words(item.parameters)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"strategies.{item.name}: {error}") from None
+        strategy, words = loaded(settings, item)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+    symbols = settings.market.symbols
     chosen = item.symbols or symbols
     return Placed(strategy, tuple(symbols.index(symbol) for symbol in chosen), words)
 

@@ -24,11 +24,11 @@ from workers.store_database import (
     StoreError,
     check_journal,
     check_moved,
-    check_version,
     instrument_row,
     run_row,
 )
-from workers.store_views import PLAIN_TABLES, sqlite_schema
+from workers.store_versions import sqlite_steps, version_of
+from workers.store_views import PLAIN_TABLES, plain_table, sqlite_schema
 from workers.tables import SCHEMA_VERSION, TABLES, Batch, Slice, Table, values
 
 P = ParamSpec("P")
@@ -51,7 +51,7 @@ class SqliteDatabase:
         await self._call(self._connect)
 
     async def prepare(self) -> None:
-        """Makes tables and views that are missing."""
+        """Makes tables and views that are missing, and those of an older version anew."""
         await self._call(self._prepare)
 
     async def positions(self) -> dict[tuple[int, str], int]:
@@ -109,9 +109,11 @@ class SqliteDatabase:
     def _prepare(self) -> None:
         connection = self._opened()
         with _transaction(connection):
-            for statement in sqlite_schema():
+            connection.execute(plain_table("schema_version") + " WITHOUT ROWID")
+            found = connection.execute("SELECT version FROM schema_version").fetchall()
+            before, after = sqlite_steps(version_of(found))
+            for statement in (*before, *sqlite_schema(), *after):
                 connection.execute(statement)
-            check_version(connection.execute("SELECT version FROM schema_version").fetchall())
             connection.execute("INSERT OR IGNORE INTO schema_version VALUES (?)", (SCHEMA_VERSION,))
 
     def _opened(self) -> sqlite3.Connection:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rich.console import Console
+from rich.table import Table
+
 from engine.control import halt_level
 from workers.board import WorkerState
 from workers.context import Memory
@@ -22,7 +25,7 @@ def status(memory: Memory) -> dict[str, Any]:
         "generation": memory.run.generation,
         "data_dir": str(memory.run.data_dir),
         "halt": level,
-        "halt_text": HALT_NAMES[level],
+        "halt_text": HALT_NAMES[min(max(level, 0), len(HALT_NAMES) - 1)],  # the highest known
         "metrics_url": metrics_url(memory),
         "records": records(memory),
         "workers": workers(memory),
@@ -54,3 +57,31 @@ def workers(memory: Memory) -> list[dict[str, Any]]:
         }
         for row in memory.board().rows()
     ]
+
+
+def show(answer: dict[str, Any], console: Console) -> None:
+    """Prints a state for people; fits into 80 columns."""
+    console.print(
+        f"engine {answer['engine']}, run {answer['generation']}: {answer['halt_text']}",
+        markup=False,
+    )
+    console.print(f"metrics {answer['metrics_url'] or 'off'}", markup=False, soft_wrap=True)
+    table = Table(title="workers", title_justify="left")
+    for column in ("worker", "pid", "core", "state", "restarts", "silent ms"):
+        table.add_column(column, overflow="fold")
+    for row in answer["workers"]:
+        silent = f"{row['heartbeat_age_ms']:.1f}"
+        table.add_row(
+            row["name"], str(row["pid"]), _core(row), row["state"], str(row["restarts"]), silent
+        )
+    console.print(table)
+    for row in answer["workers"]:
+        if row["could_not_set"]:
+            refused = ", ".join(row["could_not_set"])
+            console.print(f"{row['name']}: this host refused {refused}", markup=False)
+
+
+def _core(row: dict[str, Any]) -> str:
+    if row["core"] is None:
+        return "any"
+    return f"{row['core']}" if row["core_found"] == row["core"] else f"not {row['core']}"

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 from config.settings import StoreSettings
 from engine.instruments import Instrument
 from workers.journal import GenerationFacts
-from workers.tables import SCHEMA_VERSION, Batch
+from workers.tables import Batch
 
 FILE_NAME = "tickring.db"
 _PASSWORD = re.compile(r"(?P<keep>://[^/@:]*:|[?&](?:password|passfile)=)[^@&]*")
@@ -42,7 +42,7 @@ class Database(Protocol):
         """Opens it."""
 
     async def prepare(self) -> None:
-        """Makes what tables and views are missing; raises StoreError for another version's."""
+        """Makes what tables and views are missing; raises StoreError for a later version's."""
 
     async def positions(self) -> dict[tuple[int, str], int]:
         """Answers the next sequence to store of every ring of every run."""
@@ -136,15 +136,6 @@ def instrument_row(generation: int, it: Instrument) -> tuple[Any, ...]:
         it.quantity_decimals, it.lot_units, 10**it.price_decimals, 10**it.quantity_decimals,
         it.tick, it.lot,
     )  # fmt: skip
-
-
-def check_version(found: list[tuple[int]]) -> None:
-    """Raises StoreError when the tables are of another version."""
-    if found and found[0][0] != SCHEMA_VERSION:
-        raise StoreError(
-            f"database tables must be of this version: known={SCHEMA_VERSION}"
-            f" found={found[0][0]}; give store.url another database"
-        )
 
 
 def check_journal(facts: GenerationFacts, found: list[tuple[str]]) -> None:

@@ -13,6 +13,7 @@ from enum import IntEnum
 
 from engine.records import BookState, Kind, OrderState, OrderType, Reason, RequestState, Side
 from engine.records import TimeInForce as Times
+from engine.risk import RiskReason
 from workers.tables import KEY, TABLES, Column, Table, Type
 
 
@@ -33,6 +34,7 @@ _NAMES: dict[tuple[str, str], type[IntEnum]] = {
     ("", "order_state"): OrderState, ("", "request_state"): RequestState,
     ("", "liquidity"): Liquidity, ("reports", "reason"): Reason,
     ("book_states", "state"): BookState, ("trades", "aggressor_side"): Side,
+    ("risk_states", "reason"): RiskReason,
 }  # fmt: skip
 
 PLAIN_TABLES = {
@@ -63,7 +65,7 @@ def sqlite_schema() -> Iterator[str]:
     """Yields the statements that make everything in SQLite."""
     for name in PLAIN_TABLES:
         # Affinity NUMERIC would make a float of a decimal.
-        yield _plain_table(name).replace("numeric", "text") + " WITHOUT ROWID"
+        yield plain_table(name).replace("numeric", "text") + " WITHOUT ROWID"
     key = ", ".join(column.name for column in KEY)
     for table in TABLES:
         columns = ", ".join(f"{it.name} {_SQLITE_TYPES[it.type]}" for it in table.columns)
@@ -75,7 +77,7 @@ def sqlite_schema() -> Iterator[str]:
 def postgres_schema(*, is_timescale: bool) -> Iterator[str]:
     """Yields the statements that make everything in PostgreSQL, hypertables with TimescaleDB."""
     for name in PLAIN_TABLES:
-        yield _plain_table(name)
+        yield plain_table(name)
     # TimescaleDB demands the time in every unique key; the first three columns are unique anyway.
     key = ", ".join([column.name for column in KEY] + ["published_at"] * is_timescale)
     for table in TABLES:
@@ -93,7 +95,8 @@ def postgres_schema(*, is_timescale: bool) -> Iterator[str]:
         yield f"CREATE OR REPLACE VIEW {table.name}_view AS {_view(table, _PostgresWords())}"
 
 
-def _plain_table(name: str) -> str:
+def plain_table(name: str) -> str:
+    """Answers the statement that makes a table which holds no records."""
     columns = ", ".join(f"{column} {kind}" for column, kind in PLAIN_TABLES[name])
     return f"CREATE TABLE IF NOT EXISTS {name} ({columns}, PRIMARY KEY ({_KEYS[name]}))"
 

@@ -7,7 +7,7 @@ and names instead of numbers.
 
     quotes trades depth book_states          rings market.K
     signals intents orders reports           the rings of those names
-    denials                                  ring risk: denials and risk states
+    denials risk_states                      ring risk
     steps                                    rings steps.AGENT
     runs instruments                         what a row's generation and instrument mean
     journal_positions                        how far each ring of each run is stored
@@ -32,7 +32,7 @@ import numpy as np
 from engine.records import DTYPES, PUBLISH_NS, SEQUENCE, TAG, TRIGGER, TRIGGER_NS, Kind
 from shm.segment import Words
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # what changed with each: workers/store_versions.py
 PART_MASK = 0x7FFF
 MICROSECOND_NS = 1_000
 
@@ -149,8 +149,9 @@ INTENTS = _table("intents", *_ORDER)
 DENIALS = _table(
     "denials", *_bigints("client_id"), *_TERMS,
     *_bigints("code"), Column("limit_value", Type.BIGINT, "limit"),
-    *_bigints("observed", "intent", "clock_ns", "state", "reason", "version"),
+    *_bigints("observed", "intent", "clock_ns"),
 )  # fmt: skip
+RISK_STATES = _table("risk_states", *_bigints("state", "reason", "version", "clock_ns"))
 ORDERS = _table("orders", *_ORDER)
 REPORTS = _table(
     "reports", *_bigints("client_id"),
@@ -167,13 +168,14 @@ STEPS = _table(
 )  # fmt: skip
 
 TABLES = (
-    QUOTES, TRADES, DEPTH, BOOK_STATES, SIGNALS, INTENTS, DENIALS, ORDERS, REPORTS, STEPS,
+    QUOTES, TRADES, DEPTH, BOOK_STATES, SIGNALS, INTENTS, DENIALS, RISK_STATES, ORDERS, REPORTS,
+    STEPS,
 )  # fmt: skip
 TABLE_OF: dict[Kind, Table] = {
     Kind.QUOTE: QUOTES, Kind.TRADE: TRADES, Kind.DEPTH: DEPTH, Kind.BOOK_STATE: BOOK_STATES,
     Kind.SIGNAL: SIGNALS, Kind.INTENT_NEW: INTENTS, Kind.INTENT_CANCEL: INTENTS,
     Kind.ORDER_NEW: ORDERS, Kind.ORDER_CANCEL: ORDERS, Kind.DENIAL: DENIALS,
-    Kind.RISK_STATE: DENIALS, Kind.REPORT: REPORTS, Kind.STEP: STEPS,
+    Kind.RISK_STATE: RISK_STATES, Kind.REPORT: REPORTS, Kind.STEP: STEPS,
 }  # fmt: skip
 _COMMON_WORDS = {
     "sequence": SEQUENCE, "publish_ns": PUBLISH_NS, "trigger_ns": TRIGGER_NS, "trigger": TRIGGER,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import msgspec
-import pytest
+from typing import Any
 
-from config.limits import limit_words
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.limits import limit_words, risk_of
 from config.settings import RiskOverride, RiskSettings, Settings
 from engine.instruments import Instrument
 from engine.risk import (
@@ -47,6 +52,54 @@ def test_a_symbol_may_have_limits_of_its_own() -> None:
 
     position = [words[LIMITS_HEADER + LIMIT_WORDS * index + 2] for index in (0, 1)]
     assert position == [20_000, 70_000]
+
+
+# Of every field a value that is neither the factory's nor that of the strict [risk] below.
+OWN: dict[str, Any] = {
+    "order_quantity_max": "0.004", "order_value_max": "40", "position_max": "0.008",
+    "open_orders_max": 3, "price_collar_bps": 7.0, "stale_ms_max": 300,
+}  # fmt: skip
+STRICT = RiskSettings(
+    order_quantity_max="0.001", order_value_max="100", position_max="0.002", open_orders_max=4,
+    messages_per_s_max=10, price_collar_bps=20.0, stale_ms_max=500,
+)  # fmt: skip
+
+
+def test_an_override_may_name_every_limit_and_nothing_else() -> None:
+    assert {"symbol", *RiskSettings.__struct_fields__} == set(RiskOverride.__struct_fields__)
+    assert {"messages_per_s_max", *OWN} == set(RiskSettings.__struct_fields__)
+
+
+@given(names=st.sets(st.sampled_from(sorted(OWN))))
+def test_what_an_override_does_not_name_is_as_in_risk(names: set[str]) -> None:
+    own = {name: OWN[name] for name in names}
+    strict = Settings(risk=STRICT, risk_overrides=(RiskOverride(symbol="ETHUSDT", **own),))
+
+    assert msgspec.to_builtins(risk_of(strict, "ETHUSDT")) == msgspec.to_builtins(STRICT) | own
+    assert risk_of(strict, "BTCUSDT") == STRICT
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_naming_one_limit_changes_one_word_of_that_symbol(name: str) -> None:
+    override = RiskOverride(symbol="ETHUSDT", **{name: OWN[name]})
+    plain = limit_words(Settings(risk=STRICT), (BTC, ETH))
+    words = limit_words(Settings(risk=STRICT, risk_overrides=(override,)), (BTC, ETH))
+
+    changed = np.flatnonzero(plain != words)
+    first = LIMITS_HEADER + LIMIT_WORDS  # of ETHUSDT, the second instrument
+    assert [first <= index < first + LIMIT_WORDS for index in changed] == [True]
+
+
+@pytest.mark.parametrize(
+    ("own", "key"),
+    [({}, "risk.position_max"), ({"position_max": "0.00005"}, "risk_overrides.BTCUSDT.position_")],
+)
+def test_a_limit_that_does_not_fit_is_named_where_it_stands(own: dict[str, Any], key: str) -> None:
+    wrong = msgspec.structs.replace(STRICT, position_max="0.00005")
+    override = RiskOverride(symbol="BTCUSDT", stale_ms_max=1, **own)
+
+    with pytest.raises(ValueError, match=f"^{key}"):
+        limit_words(Settings(risk=wrong, risk_overrides=(override,)), (BTC,))
 
 
 @pytest.mark.parametrize(

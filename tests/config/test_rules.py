@@ -9,6 +9,7 @@ import pytest
 
 from config.load import ConfigError, load
 
+VENUE = {"rest_url": "http://h:1", "stream_url": "ws://h:1", "order_url": "ws://h:1"}
 TAKER = {"name": "taker", "use": "engine.strategies.imbalance:STRATEGY"}
 
 
@@ -42,6 +43,27 @@ TAKER = {"name": "taker", "use": "engine.strategies.imbalance:STRATEGY"}
         ({"risk": {"order_value_max": "-1"}}, "risk.order_value_max must be a positive decimal"),
         ({"risk": {"open_orders_max": 0}}, "risk.open_orders_max must be positive"),
         ({"risk_overrides": [{"symbol": "XYZ"}]}, "risk_overrides.symbol must be in"),
+        (
+            {"risk_overrides": [{"symbol": "BTCUSDT", "messages_per_s_max": 5}]},
+            "risk_overrides.BTCUSDT.messages_per_s_max must stand in [risk]",
+        ),
+        (
+            {"risk_overrides": [{"symbol": "BTCUSDT", "position_max": "-1"}]},
+            "risk_overrides.BTCUSDT.position_max must be a positive decimal",
+        ),
+        (
+            {"risk_overrides": [{"symbol": "BTCUSDT", "stale_ms_max": 0}]},
+            "risk_overrides.BTCUSDT.stale_ms_max must be positive",
+        ),
+        (
+            {"risk_overrides": [{"symbol": "BTCUSDT", "position_max": 1}]},
+            "risk_overrides.BTCUSDT.position_max must be a string: position_max=1",
+        ),
+        ({"venue": VENUE, "exchange": {"capture": ["a.gz"]}}, "exchange.capture must be left out"),
+        (
+            {"venue": VENUE, "exchange": {"capture": ["a.gz"], "enabled": False}},
+            "exchange.capture must be left out",
+        ),
         ({"journal": {"segment_bytes_max": 0}}, "journal.segment_bytes_max must be positive"),
         ({"store": {"url": "oracle://h"}}, "store.url must be an address"),
         ({"store": {"url_env": "MY URL"}}, "store.url_env must name an environment variable"),

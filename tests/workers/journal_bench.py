@@ -43,7 +43,7 @@ from workers.journal_writer import RingWriter
 from workers.log import Logger
 from workers.recorder import RecorderAgent
 from workers.store import StoreAgent, stored_counts
-from workers.tables import TABLE_OF, TABLES
+from workers.tables import RISK_STATES, TABLE_OF, TABLES
 
 WAIT_S_MAX = 60.0
 GENERATION = 3
@@ -288,6 +288,20 @@ def expected_counts(memory: Memory) -> dict[str, int]:
         for number, count in zip(*np.unique(rows[:, 1] & 0x7FFF, return_counts=True), strict=True):
             counts[TABLE_OF[Kind(int(number))].name] += int(count)
     return counts
+
+
+def downgrade(bigint: str) -> Iterator[str]:
+    """Yields the SQL that makes a version 1 database of this version's, with its rows."""
+    old, shared = ("state", "reason", "version"), [it.name for it in RISK_STATES.columns]
+    yield "DROP VIEW denials_view"
+    yield "DROP VIEW risk_states_view"
+    for name in old:
+        yield f"ALTER TABLE denials ADD COLUMN {name} {bigint}"
+    columns = ", ".join(shared)
+    yield f"INSERT INTO denials ({columns}) SELECT {columns} FROM risk_states"
+    yield "DROP TABLE risk_states"
+    yield "CREATE VIEW denials_view AS SELECT state, reason, version FROM denials"
+    yield "UPDATE schema_version SET version = 1"
 
 
 def store_forever(run: Run) -> None:

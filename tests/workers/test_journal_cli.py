@@ -143,6 +143,9 @@ def test_quote_shows_price_and_quantity_of_both_sides(
     assert found["bid_quantity"] == str(BITCOIN.quantity(row[7]))
     assert found["ask_price"] == str(BITCOIN.price(row[8]))
     assert found["ask_quantity"] == str(BITCOIN.quantity(row[9]))
+    journal_cli.show(memory.run.data_dir, "market.0", 0, 0, "QUOTE", as_json=False)
+    assert "bid_ticks" not in (line := lines(capsys)[0])
+    assert f" bid_price={BITCOIN.price(row[6])} bid_quantity={BITCOIN.quantity(row[7])} " in line
 
 
 def test_show_keeps_to_a_kind(memory: Memory, capsys: pytest.CaptureFixture[str]) -> None:

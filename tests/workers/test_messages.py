@@ -25,7 +25,7 @@ from engine.records import (
 )
 from tests.workers.observed_run import BTCUSDT, ETHUSDT
 from workers.bus import denial_names, encode_all
-from workers.messages import VERSION, Messages, decimal_text
+from workers.messages import VERSION, Messages, decimal_name, decimal_text
 
 OFFSET_NS = 1_700_000_000_000_000_000
 CLIENT_ID = client_id_of(7, 42)
@@ -65,6 +65,24 @@ def test_order_tells_exact_price_and_quantity_with_ticks_and_lots(messages: Mess
     assert message["strategy"] == "maker"
     assert message["clock_ns"] == OFFSET_NS + 5
     assert "terms" not in message
+
+
+def test_quote_tells_price_and_quantity_of_both_sides(messages: Messages) -> None:
+    message = messages.message("market.0", row(Kind.QUOTE, 5, 6_000_010, 3, 6_000_020, 4))
+
+    assert (message["bid_price"], message["bid_ticks"]) == ("60000.10", 6_000_010)
+    assert (message["bid_quantity"], message["bid_lots"]) == ("0.00003", 3)
+    assert (message["ask_price"], message["ask_quantity"]) == ("60000.20", "0.00004")
+    assert {"bid", "ask"}.isdisjoint(message)
+
+
+@pytest.mark.parametrize("kind", sorted(DTYPES))
+def test_every_number_of_ticks_and_lots_has_a_decimal_of_its_own(kind: Kind) -> None:
+    names = DTYPES[kind].names or ()
+    shown = [decimal_name(name, names) for name in names if name.endswith(("_ticks", "_lots"))]
+
+    assert "" not in shown
+    assert len(shown) == len({*shown, *names}) - len(names)
 
 
 def test_report_tells_its_states_in_words_and_its_fee_exactly(messages: Messages) -> None:

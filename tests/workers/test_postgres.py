@@ -24,6 +24,7 @@ from tests.workers.journal_bench import (
     GENERATION,
     WAIT_S_MAX,
     Notes,
+    downgrade,
     expected_counts,
     kill_stores_while_they_work,
     opened_run,
@@ -187,6 +188,25 @@ def test_view_shows_exact_decimals_and_times(memory: Memory) -> None:
     assert shown["ask_quantity"] == BITCOIN.quantity(int(row[9]))
     micros = int(shown["published_at"].timestamp()) * 1_000_000 + shown["published_at"].microsecond
     assert micros == (int(row[2]) + offset) // 1_000
+
+
+@pytest.mark.services
+def test_a_database_of_version_1_is_brought_up_to_date_with_its_rows(memory: Memory) -> None:
+    url = memory.run.settings.store.url
+    record_run(memory, 20)
+    store_all(memory)
+    query = "SELECT * FROM {} ORDER BY sequence"
+    rows = {name: fetch(url, query.format(name)) for name in ("denials", "risk_states")}
+    for statement in downgrade("bigint"):
+        fetch(url, statement)
+    record_run(memory, 10)
+    store_all(memory)
+
+    assert_stored_exactly_once(memory)
+    for name, before in rows.items():
+        assert fetch(url, query.format(name))[: len(before)] == before
+        assert fetch(url, query.format(f"{name}_view"))
+    assert fetch(url, "SELECT version FROM schema_version")[0][0] == 2
 
 
 @pytest.mark.services

@@ -213,7 +213,16 @@ class TestConfiguration:
     def test_a_strategy_that_is_not_there_is_one_line_that_names_it(self) -> None:
         wrong = StrategySettings(name="mine", use="nowhere:STRATEGY")
 
-        with pytest.raises(ConfigurationError, match=r"^strategies\.mine: .*use=nowhere:STRATEGY"):
+        with pytest.raises(
+            ConfigurationError, match=r"^strategies\.mine\.use: .*=nowhere:STRATEGY"
+        ):
+            placed(Settings(strategies=(wrong,)))
+
+    def test_a_parameter_that_is_not_there_is_one_line_that_names_it(self) -> None:
+        use = "engine.strategies.maker:STRATEGY"
+        wrong = StrategySettings(name="mine", use=use, parameters={"no_such": 1.0})
+
+        with pytest.raises(ConfigurationError, match=r"^strategies\.mine\.parameters: .*=no_such"):
             placed(Settings(strategies=(wrong,)))
 
     def test_a_users_folder_is_searched(

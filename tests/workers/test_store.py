@@ -17,6 +17,7 @@ from tests.workers.journal_bench import (
     GENERATION,
     WAIT_S_MAX,
     Notes,
+    downgrade,
     expected_counts,
     journaled,
     kill_stores_while_they_work,
@@ -129,15 +130,58 @@ def test_packed_words_are_columns_and_missing_ones_null(memory: Memory) -> None:
     connection = connect(memory)
     query = "SELECT side, type, time_in_force, strategy FROM orders WHERE sequence = 0"
     terms = connection.execute(query).fetchone()
-    denials = connection.execute("SELECT kind, client_id, code, version FROM denials").fetchall()
     connection.close()
 
     assert terms == tuple((order[6] >> shift) & 0x7FFF for shift in (0, 16, 32, 48))
-    for kind, client_id, code, version in denials:
-        is_denial = kind == Kind.DENIAL
-        assert (client_id is None, code is None, version is None) == (
-            not is_denial, not is_denial, is_denial,
-        )  # fmt: skip
+
+
+def test_denials_and_risk_states_are_told_apart(memory: Memory) -> None:
+    record_run(memory, 9)
+    store_all(memory)
+    connection = connect(memory)
+    denials = connection.execute("SELECT kind, sequence FROM denials ORDER BY 2").fetchall()
+    states = connection.execute("SELECT kind, state, reason, version FROM risk_states").fetchall()
+    connection.close()
+
+    assert denials == [(Kind.DENIAL, sequence) for sequence in range(0, 9, 2)]
+    assert states == [(Kind.RISK_STATE, *rows_for("risk", n, 1)[0, 5:8]) for n in range(1, 9, 2)]
+
+
+def test_a_database_of_version_1_is_brought_up_to_date_with_its_rows(memory: Memory) -> None:
+    record_run(memory, 20)
+    store_all(memory)
+    connection = connect(memory)
+    rows = {name: everything(connection, name) for name in ("denials", "risk_states")}
+    for statement in downgrade("INTEGER"):
+        connection.execute(statement)
+    connection.commit()
+    assert len(everything(connection, "denials")) == 20
+    record_run(memory, 10)
+    store_all(memory)
+
+    assert_stored_exactly_once(memory)
+    for name, before in rows.items():
+        assert everything(connection, name)[: len(before)] == before
+        assert everything(connection, f"{name}_view")
+    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+    connection.close()
+
+
+def everything(connection: sqlite3.Connection, table: str) -> list[tuple[object, ...]]:
+    return connection.execute(f"SELECT * FROM {table} ORDER BY sequence").fetchall()
+
+
+def test_a_database_of_a_later_version_is_refused(memory: Memory) -> None:
+    record_run(memory, 5)
+    store_all(memory)
+    connection = connect(memory)
+    connection.execute("UPDATE schema_version SET version = 99")
+    connection.commit()
+    connection.close()
+    notes = Notes()
+    store_all(memory, notes)
+
+    assert any("known=2 found=99" in str(fields) for _, _, fields in notes.lines)
 
 
 def test_every_view_can_be_read(memory: Memory) -> None:

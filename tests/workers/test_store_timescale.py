@@ -13,7 +13,13 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.workers.journal_bench import BITCOIN, record_run, store_all, tell_instruments
+from tests.workers.journal_bench import (
+    BITCOIN,
+    downgrade,
+    record_run,
+    store_all,
+    tell_instruments,
+)
 from tests.workers.postgres_bench import (
     assert_stored_exactly_once,
     connected,
@@ -85,8 +91,11 @@ def test_tables_are_hypertables_where_timescaledb_is(segment_prefix: str, tmp_pa
         assert asyncio.run(extend())
         record_run(memory, 120)
         store_all(memory)
+        for statement in downgrade("bigint"):  # hypertables of version 1 become ours as well
+            fetch(url, statement)
         store_all(memory)
 
         found = fetch(url, "SELECT hypertable_name FROM timescaledb_information.hypertables")
         assert {row[0] for row in found} == {table.name for table in TABLES}
+        assert fetch(url, "SELECT version FROM schema_version")[0][0] == 2
         assert_stored_exactly_once(memory)

@@ -1,7 +1,8 @@
 """workers room: recordings of a real market, read as they are.
 
 A recording is gzip or plain text, one message a line: the local time of receipt, a space, and the
-combined-stream frame exactly as the venue sent it, or once the body of a REST depth snapshot.
+combined-stream frame exactly as the venue sent it, or once the body of a REST depth snapshot,
+which depth frames must have: without it nobody can tell the book that they change.
 Times are nanoseconds, microseconds or milliseconds of the epoch, told apart by their size.
 Several files are merged by time. A file is read twice: once to check every line and learn
 symbols, streams, grids and the snapshot, and once to play, so a recording of any length needs
@@ -106,6 +107,7 @@ class SymbolScan:
     quantity_units: int = 0
     snapshot: bytes = b""  # the first snapshot's body as recorded
     snapshot_frame: Frame | None = None
+    depth_file: Path | None = None  # the first file with depth frames
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -129,31 +131,23 @@ class Scan:
 def scan(paths: Iterable[str | Path]) -> Scan:
     """Reads recordings through and checks every line.
 
+    Symbols and streams come in the order of their appearance.
+
     Raises:
-        CaptureError: a file cannot be read, is empty or garbled; the message says where.
+        CaptureError: a file cannot be read, is empty or garbled, or the depth frames of a symbol
+            have no snapshot in any file; the message says where.
     """
     result = Scan()
     for path in paths:
         _scan_file(Path(path), result)
+    for name, symbol in result.symbols.items():
+        if symbol.depth_file is not None and symbol.snapshot_frame is None:
+            raise CaptureError(
+                "depth frames must have the REST snapshot they change: no line with lastUpdateId,"
+                f" bids and asks in file={symbol.depth_file} symbol={name};"
+                " record one, or leave the depth stream out"
+            )
     return result
-
-
-def capture_symbols(paths: Iterable[str | Path]) -> tuple[str, ...]:
-    """Names the symbols of recordings, in the order of their appearance.
-
-    Raises:
-        CaptureError: a file cannot be read, is empty or garbled; the message says where.
-    """
-    return tuple(scan(paths).symbols)
-
-
-def capture_streams(paths: Iterable[str | Path]) -> tuple[str, ...]:
-    """Names the streams of recordings, in the order of their appearance.
-
-    Raises:
-        CaptureError: a file cannot be read, is empty or garbled; the message says where.
-    """
-    return tuple(scan(paths).streams)
 
 
 def read_lines(paths: Iterable[str | Path]) -> Iterator[Line]:
@@ -170,9 +164,11 @@ def _scan_file(path: Path, result: Scan) -> None:
     for number, line in enumerate(_read_file(path), start=1):
         symbol = result.symbols.setdefault(line.symbol, SymbolScan())
         try:
-            _scan_frame(line, symbol)
+            is_depth = _scan_frame(line, symbol)
         except ValueError as error:
             raise CaptureError(f"{error}: file={path} line={number}") from None
+        if is_depth and symbol.depth_file is None:
+            symbol.depth_file = path
         if line.frame.data is not None:
             stream = line.frame.stream
             result.streams[stream] = result.streams.get(stream, 0) + 1
@@ -181,8 +177,12 @@ def _scan_file(path: Path, result: Scan) -> None:
     result.lines_n += number
 
 
-def _scan_frame(line: Line, symbol: SymbolScan) -> None:
-    """Learns from one line; raises ValueError for a price or quantity that is no decimal."""
+def _scan_frame(line: Line, symbol: SymbolScan) -> bool:
+    """Learns from one line; says whether it changes depth.
+
+    Raises:
+        ValueError: a price or quantity is no decimal.
+    """
     frame, data = line.frame, line.frame.data
     if data is None:
         if symbol.snapshot_frame is None:
@@ -192,10 +192,12 @@ def _scan_frame(line: Line, symbol: SymbolScan) -> None:
     elif data.is_depth():
         _measure(symbol, data.levels(data.b))
         _measure(symbol, data.levels(data.a))
+        return True
     elif data.is_trade():
         _measure(symbol, [(data.p, data.q)])
     elif data.is_top():
         _measure(symbol, data.top())
+    return False
 
 
 def _measure(symbol: SymbolScan, pairs: Pairs) -> None:

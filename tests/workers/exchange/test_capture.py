@@ -9,8 +9,6 @@ import pytest
 
 from workers.exchange.capture import (
     CaptureError,
-    capture_streams,
-    capture_symbols,
     read_lines,
     scan,
 )
@@ -42,8 +40,6 @@ def test_a_scan_tells_streams_symbols_grid_and_snapshot(tmp_path: Path) -> None:
     symbol = found.symbols["ABCUSDT"]
     assert symbol.grid == (10_000_000, 10_000_000)
     assert symbol.snapshot == SNAPSHOT.encode()
-    assert capture_symbols([path]) == ("ABCUSDT",)
-    assert capture_streams([path]) == ("abcusdt@bookTicker", "abcusdt@depth@100ms")
 
 
 def test_gzip_and_plain_text_read_alike(tmp_path: Path) -> None:
@@ -76,6 +72,41 @@ def test_a_line_keeps_its_bytes_and_its_payload(tmp_path: Path) -> None:
 
     assert line.body == body.encode()
     assert line.payload() == b'{"s":"ABCUSDT" , "x":{"data":1}}'
+
+
+def test_depth_frames_without_a_snapshot_are_refused_with_file_and_symbol(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", f"{NS} {TOP % 11}", f"{NS + 1} {DEPTH % 12}")
+
+    with pytest.raises(CaptureError, match=r"no line with lastUpdateId.* file=.*/a symbol=ABCUSDT"):
+        scan([path])
+
+
+def test_a_snapshot_in_another_file_of_the_session_is_enough(tmp_path: Path) -> None:
+    first = write(tmp_path / "a", f"{NS} {SNAPSHOT}", f"{NS + 1} {DEPTH % 12}")
+    second = write(tmp_path / "b", f"{NS + 2} {DEPTH % 13}")
+
+    assert scan([first, second]).streams == {"abcusdt@depth@100ms": 2}
+
+
+def test_a_recording_without_depth_needs_no_snapshot(tmp_path: Path) -> None:
+    trade = '{"stream":"abcusdt@trade","data":{"e":"trade","s":"ABCUSDT","p":"1.5","q":"2"}}'
+    path = write(tmp_path / "a", f"{NS} {TOP % 11}", f"{NS + 1} {trade}")
+
+    assert scan([path]).lines_n == 2
+
+
+def test_the_head_of_a_real_recording_needs_its_snapshot_line(
+    recordings: Path, tmp_path: Path
+) -> None:
+    with gzip.open(recordings / "spot_btcusdt_20240808.gz", "rt") as file:
+        head = [next(file) for _ in range(200)]
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    whole.write_text("".join(head))
+    cut.write_text("".join(line for line in head if "lastUpdateId" not in line))
+
+    assert scan([whole]).lines_n == 200
+    with pytest.raises(CaptureError, match="symbol=BTCUSDT"):
+        scan([cut])
 
 
 GARBLED = [
