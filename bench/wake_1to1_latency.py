@@ -31,8 +31,9 @@ import numpy as np
 
 from bench.support.machine import card, cores_for, warn
 from shm import park, ring, segment
+from shm.handles import Consumer, Producer
 from shm.jit import jit, load_acquire, now_ns, pause, store_release, syscall
-from shm.ring import FUTEX_CALL, FUTEX_WAKE, GATING, Consumer, Producer
+from shm.ring import FUTEX_CALL, FUTEX_WAKE, GATING
 from shm.segment import Segment, Words
 
 STRATEGIES = ("spin", "yield", "backoff", "park")

@@ -26,7 +26,8 @@ from engine.codec_layout import DONE, ODD
 from engine.codec_scan import Bytes
 from engine.instruments import Instrument
 from engine.records import ROW_WORDS, BookState, Kind, tag
-from shm.ring import CAPACITY, CURSOR, Producer
+from shm.handles import Producer
+from shm.ring import CAPACITY, CURSOR
 from shm.segment import Words
 from shm.stats import Stats
 

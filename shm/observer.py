@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from shm.handles import Handle
 from shm.jit import jit, store_release
 from shm.ring import (
     CAPACITY,
@@ -19,7 +20,6 @@ from shm.ring import (
     READER_BASE,
     READER_WORDS,
     RELEASED,
-    Handle,
     is_intact,
     oldest_intact,
     poll,

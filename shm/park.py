@@ -23,6 +23,7 @@ from typing import Protocol
 
 import numpy as np
 
+from shm.handles import Consumer
 from shm.jit import fence_sequential, jit, now_ns, pause, syscall, yield_cpu
 from shm.ring import (
     CURSOR,
@@ -32,7 +33,6 @@ from shm.ring import (
     PARKED,
     READER_BASE,
     READER_WORDS,
-    Consumer,
 )
 from shm.segment import Words
 

@@ -32,8 +32,6 @@ from __future__ import annotations
 
 import os
 
-import numpy as np
-
 from shm import segment as segments
 from shm.jit import (
     bytes_at,
@@ -96,6 +94,51 @@ def claim(control: Words, count: int) -> int:
     # sees that they were claimed.
     fence_release()
     return int(first)
+
+
+@jit
+def grant(control: Words, count_max: int) -> int:
+    """Answers the last of up to `count_max` sequences that may now be written, or -1 for none.
+
+    Called by: the producer only, when it has used up what it was granted before.
+    """
+    first = control[CURSOR] + 1
+    if first + count_max - 1 > control[GATING_CACHED] + control[CAPACITY]:
+        control[GATING_CACHED] = slowest_gating(control)
+    last = min(first + count_max - 1, control[GATING_CACHED] + control[CAPACITY])
+    if last < first:
+        control[FULL_COUNT] += 1
+        return INSUFFICIENT_CAPACITY
+    control[CLAIMED] = max(control[CLAIMED], last)
+    fence_release()  # pairs with fence_acquire in is_intact, as in claim
+    return int(last)
+
+
+@jit
+def append_rows(port_at: int, records: Words) -> int:
+    """Stamps, copies in and publishes all of `records`, (n, row_words) int64, or none of them.
+
+    Args:
+        port_at: address of `Handle.port` words.
+        records: their word 0 is not read.
+
+    Returns:
+        the last sequence, or INSUFFICIENT_CAPACITY. Called by: the producer only.
+    """
+    port = words_at(port_at, PORT_WORDS)
+    control = words_at(port[0], CONTROL_WORDS)
+    count, words = records.shape
+    first = claim(control, count)
+    if first < 0 or count == 0:
+        return INSUFFICIENT_CAPACITY
+    rows = rows_at(port[1], port[2], words)
+    for index in range(count):
+        row = rows[(first + index) & (port[2] - 1)]
+        for word in range(words):
+            row[word] = records[index, word]
+        row[0] = first + index
+    publish(control, first + count - 1)
+    return int(first + count - 1)
 
 
 @jit
@@ -214,93 +257,6 @@ def create(
 def attach(name: str, *, capacity: int, row_bytes: int) -> Segment:
     """Maps a ring segment of this shape; raises SegmentError when it is not one."""
     return segments.attach(name, layout(row_bytes, capacity))
-
-
-class Handle:
-    """What both ends share: the control words and the rows, as arrays over shared memory."""
-
-    def __init__(self, segment: Segment) -> None:
-        self.segment = segment
-        self.control: Words = segment.words(0, CONTROL_WORDS)
-        self.capacity = int(self.control[CAPACITY])
-        self.row_words = int(self.control[ROW_WORDS])
-        self.rows: Words = segment.rows(CONTROL_WORDS * 8, self.capacity, self.row_words)
-
-    @property
-    def cursor(self) -> int:
-        """The highest published sequence, -1 when there is none."""
-        return int(self.control[CURSOR])
-
-    def row(self, sequence: int) -> Words:
-        """Views the record `sequence` in place, (row_words,) int64."""
-        view: Words = self.rows[sequence & (self.capacity - 1)]
-        return view
-
-    def port(self, reader: int = 0) -> Words:
-        """Answers this end as (PORT_WORDS,) for compiled code: see port_control, port_rows."""
-        return np.array(
-            [self.control.ctypes.data, self.rows.ctypes.data, self.capacity, reader], np.int64
-        )
-
-
-class Producer(Handle):
-    """The one writer of a ring. A new process that takes over goes on behind the cursor."""
-
-    def claim(self, count: int = 1) -> int:
-        """Answers the first of `count` writable sequences, or INSUFFICIENT_CAPACITY."""
-        return claim(self.control, count)
-
-    def publish(self, sequence: int) -> None:
-        """Makes every record up to `sequence` visible."""
-        publish(self.control, sequence)
-
-    def append(self, record: Words) -> int:
-        """Copies one record in, stamped and published; answers its sequence or -1."""
-        sequence = self.claim(1)
-        if sequence >= 0:
-            row = self.row(sequence)
-            row[: len(record)] = record
-            row[len(record) :] = 0  # what the record does not fill is of a lap ago
-            row[0] = sequence
-            self.publish(sequence)
-        return sequence
-
-
-class Consumer(Handle):
-    """One gating reader of a ring, at its own place `reader` in the control words.
-
-    A new process that takes over goes on behind the last released sequence.
-    """
-
-    def __init__(self, segment: Segment, reader: int) -> None:
-        super().__init__(segment)
-        self.reader = reader
-        kind = self.control[READER_BASE + READER_WORDS * reader + KIND]
-        assert kind == GATING, "the reader was declared gating when the ring was made"
-
-    @property
-    def released(self) -> int:
-        """The last sequence this reader gave back, -1 at first."""
-        return released(self.control, self.reader)
-
-    @property
-    def lag(self) -> int:
-        """Published records that this reader has not released."""
-        return self.cursor - self.released
-
-    def poll(self, records_max: int) -> Words:
-        """Views the next records in place, (n, row_words), n <= records_max, up to the ring's end.
-
-        Lifetime: until they are released; copy what must outlive that.
-        """
-        first = self.released + 1
-        count = min(poll(self.control, self.reader) - first + 1, records_max)
-        start = first & (self.capacity - 1)
-        return self.rows[start : start + min(count, self.capacity - start)]
-
-    def release(self, sequence: int) -> None:
-        """Gives every record up to `sequence` back to the producer."""
-        release(self.control, self.reader, sequence)
 
 
 @jit

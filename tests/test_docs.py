@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,8 @@ from workers.metrics import HELP, PLAIN, PREFIX, RATE_NAME
 
 ROOT: Final = Path(__file__).parents[1]
 DOCUMENTS: Final = (*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")))
+EXAMPLES: Final = sorted((ROOT / "docs" / "examples").glob("*.py"))
+SHARED_MEMORY: Final = Path("/dev/shm")
 LINK: Final = re.compile(r"\]\((?!https?:)([^)#]+)(?:#[^)]*)?\)")
 NAMED_FILE: Final = re.compile(r"`((?:shm|engine|config|workers|tests|bench|docs)/[\w./-]+)`")
 
@@ -38,6 +42,20 @@ def test_readme_names_every_command() -> None:
     named = set(re.findall(r"`(?:tickring )?([a-z-]+)[^`]*`", text))
 
     assert set(commands()) - named == set()
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
+def test_examples_run_and_leave_nothing_behind(example: Path) -> None:
+    before = set(SHARED_MEMORY.iterdir())
+    done = subprocess.run(
+        [sys.executable, example], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    left = {path for path in SHARED_MEMORY.iterdir() if path.name.startswith("example")} - before
+
+    assert (done.returncode, done.stderr, left) == (0, "", set())
+    assert done.stdout
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -16,8 +16,9 @@ from config.settings import Settings
 from config.topology import RingPlan, rings
 from engine.instruments import INSTRUMENT_WORDS, INSTRUMENTS_MAX, Instrument, from_words
 from shm import segment
+from shm.handles import Consumer, Producer
 from shm.latest import Latest
-from shm.ring import CONTROL_WORDS, Consumer, Producer
+from shm.ring import CONTROL_WORDS
 from shm.ring import attach as attach_ring
 from shm.segment import Segment, Words
 from shm.stats import LAYOUT as STATS_LAYOUT

@@ -31,8 +31,9 @@ from engine.decision import (
     read_commit,
     slot_words,
 )
+from shm.handles import Consumer, Producer
 from shm.jit import handler_address
-from shm.ring import CONTROL_WORDS, CURSOR, Consumer, Producer
+from shm.ring import CONTROL_WORDS, CURSOR
 from shm.segment import Words, fingerprint
 from shm.stats import Counter, Stats
 from workers import decision_cycle as cycles

@@ -36,9 +36,9 @@ from engine.records import (
     RequestState,
     part,
 )
+from shm.handles import Consumer, Producer
 from shm.histogram import HISTOGRAM_WORDS
 from shm.latest import write_latest
-from shm.ring import Consumer, Producer
 from shm.segment import Words
 from shm.stats import Stats
 from workers import orderlayout as layout

@@ -20,11 +20,12 @@ header { display: flex; gap: 1rem; align-items: baseline; flex-wrap: wrap; }
 h1 { font-size: 1.3rem; margin: 0; }
 h2 { font-size: .85rem; margin: 0 0 .3rem; color: var(--dim); font-weight: 600; }
 main { display: grid; gap: 1.2rem; margin-top: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(22rem, 1fr)); }
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 31rem), 1fr)); }
 section { border: 1px solid var(--line); border-radius: 8px; padding: .8rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th { text-align: right; font-weight: 500; color: var(--dim); }
 td { text-align: right; border-top: 1px solid var(--line); padding: .15rem .4rem; }
+td { white-space: nowrap; }
 th { padding: .15rem .4rem; }
 th:first-child, td:first-child { text-align: left; }
 .good { color: var(--good); } .bad { color: var(--bad); } .dim { color: var(--dim); }

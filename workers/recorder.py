@@ -24,8 +24,9 @@ from config.topology import rings
 from engine.frames import RECORDS_MAX, Moment, Origin, ring_code
 from engine.instruments import Instrument
 from engine.records import DTYPES
+from shm.handles import Consumer
 from shm.jit import jit
-from shm.ring import Consumer, poll, port_control
+from shm.ring import poll, port_control
 from shm.segment import Words
 from shm.stats import Counter
 from workers.agent import Phase, SegmentPlan

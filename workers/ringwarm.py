@@ -12,9 +12,10 @@ import secrets
 import numpy as np
 
 from shm import histogram, latest, park, ring, segment, stats
+from shm.handles import Consumer, Producer
 from shm.jit import bytes_at, epoch_ns, now_ns, rows_at, words_at, yield_cpu
 from shm.observer import Observer
-from shm.ring import GATING, OBSERVING, Consumer, Producer
+from shm.ring import GATING, OBSERVING
 from shm.segment import Segment
 from workers import chain
 

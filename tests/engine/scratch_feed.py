@@ -17,7 +17,7 @@ from engine.codec_feed import Feed, FeedMemory, FeedPlan
 from engine.codec_layout import DONE, SUMS_WORDS, TOPS_WORDS
 from engine.instruments import INSTRUMENTS_MAX, Instrument
 from engine.records import DTYPES, LEVEL_0, LEVELS_SIDE, BookState, Kind, flags_of, kind_of, part
-from shm import ring, segment
+from shm import handles, ring, segment
 from shm.segment import Words
 from shm.stats import BODY_BYTES, LAYOUT, Stats
 
@@ -43,7 +43,7 @@ class Scratch(NamedTuple):
     """A feed and everything around it."""
 
     feed: Feed
-    consumer: ring.Consumer
+    consumer: handles.Consumer
     memory: FeedMemory
     stats: Stats
 
@@ -92,12 +92,12 @@ def scratch_feed(
     )
     plan = FeedPlan(instruments, STREAMS, 3, levels_max, silence_ns_max, HOLD_NS_MAX)
     stats = Stats(counted)
-    feed = Feed(plan, memory, ring.Producer(made), stats)
+    feed = Feed(plan, memory, handles.Producer(made), stats)
     feed.clear_books()
     feed.announce(BookState.STALE_START, 1)
     feed.want_all()
     try:
-        yield Scratch(feed, ring.Consumer(made, 0), memory, stats)
+        yield Scratch(feed, handles.Consumer(made, 0), memory, stats)
     finally:
         for one in (made, counted):
             one.unlink()

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from shm.handles import Consumer, Producer
 from shm.observer import Observer
-from shm.ring import Consumer, Producer
 from shm.segment import Segment, Words
 from tests.shm import loops
 from tests.shm.loops import ROW_WORDS

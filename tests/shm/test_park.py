@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from shm import park, ring
+from shm.handles import Consumer, Producer
 from shm.jit import now_ns, yield_cpu
 from shm.park import HELD_NS_MAX, WAITERS_MAX, YIELD_NS, Backoff, IdleStrategy, Park
-from shm.ring import GATING, PARKED, READER_BASE, Consumer, Producer
+from shm.ring import GATING, PARKED, READER_BASE
 from shm.segment import Segment
 from tests.shm.processes import Children, await_until, nap
 

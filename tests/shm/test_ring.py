@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shm import ring
+from shm.handles import Consumer, Producer
 from shm.observer import Observer
 from shm.ring import (
     CAPACITY,
@@ -20,8 +21,6 @@ from shm.ring import (
     INSUFFICIENT_CAPACITY,
     OBSERVING,
     READERS_MAX,
-    Consumer,
-    Producer,
 )
 from shm.segment import Segment, SegmentError
 from tests.shm.faces import OBSERVED_MAX, CompiledFace, Face, PythonFace

@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 from shm import ring, segment
+from shm.handles import Consumer, Handle
 from shm.observer import Observer
-from shm.ring import CAPACITY, GATING, OBSERVING, Consumer, Handle
+from shm.ring import CAPACITY, GATING, OBSERVING
 from shm.segment import Segment, Words
 from tests.shm import loops
 from tests.shm.conftest import LAYOUT

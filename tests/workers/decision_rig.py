@@ -46,9 +46,10 @@ from engine.risk import LIMITS_LAYOUT, LIMITS_WORDS
 from engine.risk_step import parameters_of, risk_kernel, state_words
 from engine.strategy_step import Placed, plan, signal_kernel
 from shm import ring, segment
+from shm.handles import Consumer, Producer
 from shm.jit import now_ns
 from shm.latest import Latest
-from shm.ring import GATING, Consumer, Producer
+from shm.ring import GATING
 from shm.segment import Segment, Words
 from workers.decision import DecisionLoop, Kernel, Wiring, commit_plan
 from workers.signal import placed

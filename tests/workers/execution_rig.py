@@ -53,9 +53,9 @@ from engine.records import (
     part,
     tag,
 )
+from shm.handles import Consumer
 from shm.jit import now_ns
 from shm.latest import Latest
-from shm.ring import Consumer
 from shm.segment import Words
 from workers import loglevels
 from workers.agent import SegmentPlan

@@ -31,7 +31,7 @@ from engine.records import (
     kind_of,
     pack,
 )
-from shm.ring import Consumer
+from shm.handles import Consumer
 from shm.segment import Words
 from tests.workers.decision_rig import GENERATION, Rig, quote, report, row, settings_of, synced
 from workers import decision_cycle as cycles

@@ -30,7 +30,7 @@ from engine.records import (
     kind_of,
     source_of,
 )
-from shm.ring import Consumer
+from shm.handles import Consumer
 from shm.segment import Words
 from tests.engine.scratch_feed import (
     Levels,
