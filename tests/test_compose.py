@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -16,7 +17,12 @@ import pytest
 from ruamel.yaml import YAML
 
 from config.load import load
+from config.settings import MonitorSettings
 from config.topology import rings
+from tests.workers.monitored import PLANS, mark, served
+from tests.workers.observed_run import observed_run, small_settings
+from workers import board
+from workers.board import WorkerState
 from workers.context import Memory
 from workers.memory import create_all, plan_run, remove_all
 from workers.metrics import HELP, PREFIX, Exposition, FrameRate
@@ -66,6 +72,27 @@ def test_every_service_is_there_with_a_health_check(compose: dict[str, Any]) -> 
 
     assert set(services) == SERVICES
     assert {name for name in services if "healthcheck" in services[name]} == SERVICES
+
+
+def probe(compose: dict[str, Any], port: int) -> int:
+    """Runs the engine's health check as the container does, at another port."""
+    _, _, flag, code = compose["services"]["engine"]["healthcheck"]["test"]
+    assert "127.0.0.1:9464/" in code
+    code = code.replace("127.0.0.1:9464/", f"127.0.0.1:{port}/")
+    return subprocess.run([sys.executable, flag, code], check=False, capture_output=True).returncode
+
+
+@pytest.mark.parametrize("state", [WorkerState.READY, WorkerState.FAILED])
+def test_engine_is_healthy_in_its_container_while_its_workers_are(
+    compose: dict[str, Any], segment_prefix: str, tmp_path: Path, state: WorkerState
+) -> None:
+    settings = small_settings(segment_prefix, monitor=MonitorSettings(host="0.0.0.0"))
+    with observed_run(settings, tmp_path, *PLANS) as memory:
+        mark(memory)
+        memory.board().set(0, board.STATE, state)
+        code = served(memory, lambda port: asyncio.to_thread(probe, compose, port))
+
+    assert (code == 0) == (state == WorkerState.READY)
 
 
 def test_every_port_is_published_on_loopback(compose: dict[str, Any]) -> None:
@@ -183,6 +210,22 @@ def test_dashboard_and_alerts_use_only_metrics_that_the_engine_exports(
 
     assert used - exported_names == set()
     assert len(used) >= 15
+
+
+def test_who_is_silent_is_asked_as_the_supervisor_asks() -> None:
+    (rules,) = (group["rules"] for group in read_yaml(ALERTS)["groups"])
+    (silent,) = (rule["expr"] for rule in rules if rule["alert"] == "TickringWorkerSilent")
+
+    assert silent == "tickring_heartbeat_age_seconds > tickring_heartbeat_age_max_seconds"
+
+
+def test_a_halt_and_a_worker_that_is_down_wake_somebody() -> None:
+    (rules,) = (group["rules"] for group in read_yaml(ALERTS)["groups"])
+    critical = {rule["alert"] for rule in rules if rule["labels"]["severity"] == "critical"}
+
+    assert critical == {
+        "TickringDown", "TickringHalted", "TickringWorkerDown", "TickringWorkerSilent",
+    }  # fmt: skip
 
 
 def test_docker_image_ends_as_a_user_without_rights() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from collections.abc import Callable
 from typing import Self
 
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
+from engine.control import OPERATOR_HALT, SUPERVISOR_HALT
 from shm.histogram import COUNT, percentile
 from workers import reading
 from workers.board import WorkerState
 from workers.context import Memory
+from workers.notices import level_text
 from workers.profit import profits
 from workers.summary import records
 
@@ -27,11 +30,45 @@ _STAGES = (
 )
 
 
-class Dashboard:
-    """Draws the state of a run; `poll` is called from the supervisor's loop."""
+def alarms(memory: Memory, reason: str) -> list[str]:
+    """Answers what must not be overlooked: trading that is halted, a database that is away.
 
-    def __init__(self, memory: Memory, console: Console, note: str) -> None:
+    Args:
+        memory: of the run.
+        reason: why the supervisor halted trading, when it did.
+    """
+    control = memory.control()
+    operator, supervisor = int(control[OPERATOR_HALT]), int(control[SUPERVISOR_HALT])
+    lines = []
+    if operator or supervisor:
+        why = reason if supervisor and reason else "operator"
+        lines.append(f"HALTED: {level_text(max(operator, supervisor))}: {why}")
+    found = list(reading.samples(memory))
+    behind = reading.total(found, "store_lag_records")
+    if behind and not reading.total(found, "store_connected"):
+        lines.append(f"STORE IS AWAY: {behind:,} records wait in the journal")
+    return lines
+
+
+class Dashboard:
+    """Draws the state of a run; `poll` is called from the supervisor's loop.
+
+    Args:
+        memory: of the run.
+        console: where to draw.
+        note: heads the view.
+        halt_reason: answers why the supervisor halted trading.
+    """
+
+    def __init__(
+        self,
+        memory: Memory,
+        console: Console,
+        note: str,
+        halt_reason: Callable[[], str] = lambda: "",
+    ) -> None:
         self._memory, self._console, self._note = memory, console, note
+        self._halt_reason = halt_reason
         self._last: dict[str, int] = {}
         self._last_s = self._started_s = time.monotonic()
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -80,7 +117,11 @@ class Dashboard:
         rates.add_column("so far", justify="right")
         for name, (count, rate) in flows.items():
             rates.add_row(name, f"{rate:,.0f}", f"{count:,}")
-        return Group(rates, self._latencies(), self._positions(), self._workers())
+        alarming = [Text(line, style="bold red") for line in self._alarms()]
+        return Group(*alarming, rates, self._latencies(), self._positions(), self._workers())
+
+    def _alarms(self) -> list[str]:
+        return alarms(self._memory, self._halt_reason())
 
     def _latencies(self) -> Table:
         found = list(reading.samples(self._memory))
@@ -118,9 +159,5 @@ class Dashboard:
 
     def _print_line(self, flows: dict[str, tuple[int, float]], now: float) -> None:
         shown = "  ".join(f"{name} {count:,}" for name, (count, _) in flows.items())
-        self._console.print(f"{now - self._started_s:6.1f} s  {shown}", highlight=False)
-
-
-def stderr_console() -> Console:
-    """Answers a console on standard error, so that standard output stays for results."""
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
+        line = "  ".join([f"{now - self._started_s:6.1f} s", *self._alarms(), shown])
+        self._console.print(line, markup=False, highlight=False)

@@ -101,7 +101,11 @@ class ExecutionAgent:
         self._book.set(instruments)
         self._memory.set_instruments(instruments)
         self._session.start()
+        fault = ""
         while not self._memory.is_ready:
+            if self._session.fault != fault:
+                fault = self._session.fault
+                self._note_fault(fault)
             if self._desk.refusal:
                 raise RefusedError(
                     f"the venue must accept our key: {self._desk.refusal};"
@@ -109,6 +113,11 @@ class ExecutionAgent:
                 )
             self._desk.sweep(monotonic_ns())
             await asyncio.sleep(POLL_S)
+
+    def _note_fault(self, fault: str) -> None:
+        """Leaves behind why we are not READY; the supervisor shows it while we try on."""
+        if fault:
+            self._context.stats.error(f"the order connection must be made: {fault}")
 
     def stage(self) -> Stage:
         """Answers the compiled part of the duty cycle."""
@@ -132,10 +141,10 @@ class ExecutionAgent:
             self._desk.cancel_all()
 
     def on_phase(self, phase: Phase) -> bool:
-        """Cancels open orders and waits for their end; leaves the venue in CLOSE."""
+        """Cancels open orders and waits for their end; leaves the venue in CLOSE at the latest."""
         if phase == Phase.CANCEL:
             return self._is_flat(monotonic_ns())
-        if phase == Phase.CLOSE:
+        if phase >= Phase.CLOSE:
             self._session.leave()
         return True
 

@@ -148,6 +148,7 @@ class IngestAgent:
                 return (await self._rest.get(INFO_PATH, symbols=listed)).body
             except ConnectionError as error:
                 self._context.logger.warning("venue not reached", error=str(error))
+                self._context.stats.error(str(error))  # the supervisor shows it while we try on
                 await asyncio.sleep(self._backoff.next_s())
         self._backoff.reset()
         return (await self._rest.get(INFO_PATH, symbols=listed)).body
@@ -169,6 +170,7 @@ class IngestAgent:
                 await session.connect(self._url, idle_s)
             except (OSError, WSError, TimeoutError) as error:
                 self._context.logger.warning("stream not reached", error=str(error))
+                self._context.stats.error(f"the stream must be reachable: {error}")
                 if not self._is_connected.is_set() and self._backoff.tries >= OPEN_TRIES_MAX:
                     raise ConnectionError(f"the stream must be reachable: {error}") from None
                 await asyncio.sleep(self._backoff.next_s())

@@ -27,6 +27,7 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
+from config.topology import workers
 from engine.control import halt_level
 from shm.histogram import BUCKETS, FIRST_BUCKET, TOTAL, lower_bound
 from shm.ring import (
@@ -43,6 +44,7 @@ from shm.stats import GAUGE, HISTOGRAM
 from workers import reading
 from workers.board import WorkerState
 from workers.context import Memory
+from workers.patience import silence_ns_max
 from workers.timing import timed
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -73,6 +75,7 @@ HELP: Final = {
     "risk_passed_total": "Intents that risk let pass.",
     "journal_records_total": "Records appended to the journal, by ring.",
     "stored_rows_total": "Rows committed to the database, by table.",
+    "store_connected": "1 while the database takes the journal.",
     "bus_published_total": "Messages published to Redis, by channel.",
     "bus_connected": "1 while the last publication to Redis succeeded.",
     "log_records_total": "Log lines written.",
@@ -210,6 +213,11 @@ class EngineCollector(Collector):
         age = GaugeMetricFamily(
             PREFIX + "heartbeat_age_seconds", "Since a worker's last sign of life.", labels=labels
         )
+        allowed = GaugeMetricFamily(
+            PREFIX + "heartbeat_age_max_seconds",
+            "Age of a sign of life from which on the supervisor kills a worker.",
+            labels=labels,
+        )
         restarts = CounterMetricFamily(
             PREFIX + "worker_restarts", "Restarts of a worker in this run.", labels=labels
         )
@@ -225,7 +233,10 @@ class EngineCollector(Collector):
         errors = CounterMetricFamily(
             PREFIX + "errors", "Errors that a worker has recorded.", labels=labels
         )
-        now_ns = time.monotonic_ns()
+        now_ns, settings = time.monotonic_ns(), self._memory.run.settings
+        for worker in workers(settings):
+            silence_ns = silence_ns_max(worker, settings.engine)
+            allowed.add_metric([worker.name], silence_ns / _NS)
         for row in self._memory.board().rows():
             if row.heartbeat_ns:
                 age.add_metric([row.name], max(0, now_ns - row.heartbeat_ns) / _NS)
@@ -235,10 +246,10 @@ class EngineCollector(Collector):
             if used is not None:
                 memory.add_metric([row.name], used[0])
                 processor.add_metric([row.name], used[1])
-        for worker in reading.process_names(self._memory):
-            count = sum(error.times for error in self._memory.stats(worker).errors())
-            errors.add_metric([worker], count)
-        yield from (age, restarts, up, memory, processor, errors)
+        for name in reading.process_names(self._memory):
+            count = sum(error.times for error in self._memory.stats(name).errors())
+            errors.add_metric([name], count)
+        yield from (age, allowed, restarts, up, memory, processor, errors)
 
 
 def process_use(pid: int) -> tuple[int, float] | None:

@@ -17,7 +17,6 @@ loopback, a bare address, or the configured host. /live also refuses pages of ot
 from __future__ import annotations
 
 import asyncio
-import errno
 import ipaddress
 import logging
 import time
@@ -32,12 +31,15 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from config.settings import Settings
+from config.topology import workers
 from shm.segment import fingerprint
 from workers import page
 from workers.agent import Phase, SegmentPlan
 from workers.board import WorkerState
 from workers.context import AgentContext, Memory
+from workers.listening import refusal
 from workers.metrics import CONTENT_TYPE, Exposition, FrameRate, expose
+from workers.patience import silence_ns_max
 from workers.snapshot import Snapshots
 
 SEGMENT: Final = "monitor"
@@ -51,6 +53,7 @@ MESSAGE_BYTES_MAX: Final = 1_024  # nobody has to tell us much
 OPEN_PATHS: Final = ("/metrics", "/healthz")  # for scrapers under any name when not on loopback
 _LOCAL_NAMES: Final = ("localhost", "ip6-localhost")
 _TRY_AGAIN_LATER: Final = 1013
+_NS_PER_MS: Final = 1_000_000
 
 _log = logging.getLogger("workers.monitor.connection")
 _log.setLevel(logging.CRITICAL)  # scrapes and port scans are no news
@@ -102,15 +105,22 @@ def is_origin_allowed(origin: str | None, host: str) -> bool:
 
 
 def health(memory: Memory) -> list[str]:
-    """Answers what is wrong with the workers, nothing when all is well."""
-    now_ns, budget_ms = time.monotonic_ns(), memory.run.settings.engine.heartbeat_ms_max
+    """Answers what is wrong with the workers, nothing when all is well.
+
+    Silent is who is silent to the supervisor, which would kill it (workers/patience.py).
+    """
+    now_ns, settings = time.monotonic_ns(), memory.run.settings
+    allowed_ns = {one.name: silence_ns_max(one, settings.engine) for one in workers(settings)}
     wrong = []
     for row in memory.board().rows():
-        age_ms = (now_ns - row.heartbeat_ns) // 1_000_000
+        age_ns = now_ns - row.heartbeat_ns
         if row.state != WorkerState.READY:
             wrong.append(f"worker must be READY: worker={row.name} state={row.state.name}")
-        elif age_ms > budget_ms:
-            wrong.append(f"worker must beat: worker={row.name} silent_ms={age_ms}")
+        elif age_ns > allowed_ns[row.name]:
+            wrong.append(
+                f"worker must beat: worker={row.name} silent_ms={age_ns // _NS_PER_MS}"
+                f" silent_ms_max={allowed_ns[row.name] // _NS_PER_MS}"
+            )
     return wrong
 
 
@@ -145,7 +155,7 @@ class MonitorAgent:
         """Listens.
 
         Raises:
-            OSError: when the port is taken or the host is not ours.
+            ListenError: when the port is taken or the host is not ours.
         """
         host, port = self._settings.host, self._settings.port
         try:
@@ -155,11 +165,7 @@ class MonitorAgent:
                 logger=_log,
             )  # fmt: skip
         except OSError as error:
-            reason = errno.errorcode.get(error.errno or 0, str(error))
-            raise OSError(
-                f"monitor must be able to listen: monitor.host={host} monitor.port={port}"
-                f" error={reason}; choose another port, or 0 for a free one"
-            ) from None
+            raise refusal("monitor", host, port, error) from None
         listener = next(iter(self._server.sockets))
         bound = int(listener.getsockname()[1])
         self._context.segment(SEGMENT).words(0, WORDS)[0] = bound

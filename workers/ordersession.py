@@ -99,6 +99,7 @@ class OrderSession:
         self._task: asyncio.Task[None] | None = None
         self._is_stopping = False
         self._is_paused = False
+        self.fault = ""  # why the last try failed; nothing while there is a connection
         self.transport: WSTransport | None = None
         self._send_buffer: Callable[[WSMsgType, bytearray, int], None] = _send_nothing
 
@@ -137,9 +138,9 @@ class OrderSession:
             self.transport.underlying_transport.resume_reading()
 
     def leave(self) -> None:
-        """Says goodbye and connects no more."""
-        self._is_stopping = True
-        if self.transport is not None:
+        """Says goodbye, once, and connects no more; a venue that leaves first is no news then."""
+        is_first, self._is_stopping = not self._is_stopping, True
+        if is_first and self.transport is not None:
             self.transport.send_close(WSCloseCode.OK)
             self.transport.disconnect()
 
@@ -154,6 +155,7 @@ class OrderSession:
     def opened(self, transport: WSTransport) -> None:
         """Called by the listener."""
         self.transport = transport
+        self.fault = ""
         self._is_paused = False
         self._send_buffer = transport.send_reuse_external_bytearray
         self._owner.on_open()
@@ -176,6 +178,7 @@ class OrderSession:
             try:
                 await self._connect_once()
             except (TimeoutError, OSError, WSError) as error:
+                self.fault = f"{type(error).__name__}: {str(error)[:200]}"
                 self._logger.warning(
                     "order connection failed", error=type(error).__name__, detail=str(error)[:200]
                 )

@@ -16,15 +16,17 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from config.settings import Settings
 from config.topology import is_exchange_embedded, spinning_cores, workers
-from engine.control import NO_NEW, OPERATOR_HALT, SUPERVISOR_HALT, set_word
 from workers import summary, warm
+from workers.commands import handlers
 from workers.controlsocket import ControlServer
-from workers.dashboard import Dashboard, stderr_console
+from workers.dashboard import Dashboard
 from workers.endpoints import EXCHANGE_WORDS, PLAYBACK_FINISHED, ensure_exchange_key, key_pair
+from workers.listening import check_ports
 from workers.memory import plan_run, write_run
 from workers.pinning import stepped_back
 from workers.status import status
-from workers.supervisor import Supervisor
+from workers.supervisor import StartError, Supervisor
+from workers.terminal import print_line, stderr_console, stdout_console
 
 EXIT_OK, EXIT_FAILED = 0, 1
 
@@ -63,26 +65,38 @@ class EngineRun:
         """Runs until `seconds` are over, a recording has ended, or somebody asks for the end.
 
         Returns:
-            The exit code: 0 after an ordered end.
+            The exit code: 0 after an ordered end in which nothing was lost and no worker had to
+            be given up; else 1, also when a worker could not be started.
 
         Raises:
             OSError: when the data folder or shared memory cannot be had.
-            ValueError: when keys or configuration do not fit.
-            StartError: when a worker cannot be started.
+            ValueError: when keys, ports or configuration do not fit.
+            StartError: when a worker cannot be started because of its configuration.
         """
         with locked(self._data_dir):
             if is_exchange_embedded(self._settings):
                 ensure_exchange_key(self._data_dir)
-            key_pair(self._settings, self._data_dir)  # a missing key is said before the start
+            # What the user must mend is said before anything starts.
+            key_pair(self._settings, self._data_dir)
+            check_ports(self._settings)
             self._warm()
             run = plan_run(self._settings, self._data_dir)
             write_run(run)
             with stepped_back(spinning_cores(self._settings)):
                 supervisor = Supervisor(run)
+                supervisor.notices.speak_with(self._say)
                 try:
                     return self._supervise(supervisor, seconds)
+                except StartError as error:
+                    if error.is_configuration:
+                        raise
+                    self._say(f"tickring: {' '.join(str(error).split())}")
+                    return EXIT_FAILED
                 finally:
                     supervisor.close()
+
+    def _say(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False)
 
     def _warm(self) -> None:
         steps = len(warm.LOADED)
@@ -91,29 +105,29 @@ class EngineRun:
             warm.compile_all(lambda _: progress.advance(task))
 
     def _supervise(self, supervisor: Supervisor, seconds: float | None) -> int:
-        supervisor.handle_signals()
-        server = ControlServer(self._data_dir, self._handlers(supervisor))
+        server = ControlServer(self._data_dir, handlers(supervisor))
         supervisor.poll_with(server.poll, server.listener)
         started_s = time.monotonic()
         try:
-            self._start(supervisor)
-            started_s = time.monotonic()
-            self._watch(supervisor, seconds)
+            if self._start(supervisor):
+                started_s = time.monotonic()
+                self._watch(supervisor, seconds)
         finally:
             elapsed_s = time.monotonic() - started_s
             self._stop(supervisor)
             server.close()
-        self._report(summary.collect(supervisor.memory, elapsed_s))
-        return EXIT_OK
+        result = summary.collect(supervisor.memory, elapsed_s, supervisor.forced)
+        self._report(result)
+        return EXIT_FAILED if summary.failures(result) else EXIT_OK
 
-    def _start(self, supervisor: Supervisor) -> None:
+    def _start(self, supervisor: Supervisor) -> bool:
         with _progress(self._console) as progress:
             task = progress.add_task("starting workers", total=len(workers(self._settings)))
 
             def told(name: str) -> None:
                 progress.update(task, advance=1, description=f"starting workers: {name} ready")
 
-            supervisor.start(told)
+            return supervisor.start(told)
 
     def _watch(self, supervisor: Supervisor, seconds: float | None) -> None:
         end_s = time.monotonic() + seconds if seconds is not None else float("inf")
@@ -122,7 +136,8 @@ class EngineRun:
             exchange = supervisor.memory.segment("exchange").words(0, EXCHANGE_WORDS)
         note = f"tickring {self._settings.engine.name}"
         self._tell_pages(supervisor)
-        with Dashboard(supervisor.memory, self._console, note) as dashboard:
+        reason = lambda: supervisor.halt_reason  # noqa: E731 - as it is when it is shown
+        with Dashboard(supervisor.memory, self._console, note, reason) as dashboard:
             supervisor.poll_with(dashboard.poll)
             while not supervisor.is_stop_asked and time.monotonic() < end_s:
                 supervisor.turn()
@@ -141,37 +156,9 @@ class EngineRun:
     def _report(self, result: dict[str, Any]) -> None:
         if self._as_json:
             summary.show(result, self._console)
-            print(json.dumps(result), flush=True)  # noqa: T201 - the contract: last line of stdout
+            print_line(json.dumps(result))  # the contract: the last line on standard output
         else:
-            summary.show(result, Console())
-
-    def _handlers(self, supervisor: Supervisor) -> dict[str, Any]:
-        control = supervisor.memory.control()
-
-        def resume(_: dict[str, Any]) -> dict[str, Any]:
-            supervisor.halt(0, "operator")
-            return {"halt": int(control[OPERATOR_HALT])}
-
-        def halt(request: dict[str, Any]) -> dict[str, Any]:
-            level = int(request.get("level", NO_NEW))
-            set_word(control, SUPERVISOR_HALT, level)
-            return {"halt": level}
-
-        def log_level(request: dict[str, Any]) -> dict[str, Any]:
-            supervisor.memory.log_levels().set(str(request["worker"]), str(request["level"]))
-            return {"worker": request["worker"], "level": request["level"]}
-
-        def stop(_: dict[str, Any]) -> dict[str, Any]:
-            supervisor.ask_stop()
-            return {"stopping": True}
-
-        return {
-            "status": lambda _: status(supervisor.memory),
-            "halt": halt,
-            "resume": resume,
-            "log-level": log_level,
-            "stop": stop,
-        }
+            summary.show(result, stdout_console())
 
 
 def _progress(console: Console) -> Progress:

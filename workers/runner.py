@@ -14,8 +14,8 @@ strategy:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-import signal
 import sys
 import time
 import traceback
@@ -28,8 +28,8 @@ from config import topology
 from config.settings import WorkerSettings
 from engine.control import EXIT_REQUEST, PHASE
 from shm import park
+from shm.handles import Consumer
 from shm.jit import now_ns, yield_cpu
-from shm.ring import Consumer
 from workers import board as boards
 from workers import pinning
 from workers.agent import Agent, LoopAgent, Phase
@@ -37,6 +37,7 @@ from workers.agents import build
 from workers.chain import Chain, StagedAgent
 from workers.context import AgentContext, Memory, Run
 from workers.log import Logger, bridge
+from workers.stopsignals import Signals
 
 HEARTBEAT_NS = 1_000_000
 HOT_NS = 2_000_000  # backoff stays hot this long after the last work
@@ -90,11 +91,20 @@ class Duty:
             self.beat(now)
         return work
 
-    def beat(self, now: int) -> None:
-        """Shows a sign of life and looks at the phase."""
+    def show_life(self, now: int) -> None:
+        """Shows a sign of life. Called by: the runner while agents start; `beat` afterwards."""
         self._row[boards.HEARTBEAT_NS] = now
         self._row[boards.CYCLES], self._row[boards.BUSY_CYCLES] = self._cycles, self._busy
         self._logger.flush()
+
+    @property
+    def is_end_asked(self) -> bool:
+        """Says whether every worker is to leave, also one that has not started yet."""
+        return bool(self._control[PHASE] == Phase.EXIT or self._control[EXIT_REQUEST])
+
+    def beat(self, now: int) -> None:
+        """Shows a sign of life and looks at the phase; agents hear of it once they have started."""
+        self.show_life(now)
         phase = Phase(max(int(self._control[PHASE]), Phase.RUN))
         if phase != self._phase:
             self._phase = phase
@@ -103,7 +113,7 @@ class Duty:
             self._pending = [agent for agent in self._pending if not agent.on_phase(phase)]
             if not self._pending:
                 self._board.set(self._index, boards.PHASE_DONE, phase)
-        if phase == Phase.EXIT or self._control[EXIT_REQUEST]:
+        if self.is_end_asked:
             self.is_over = True
 
     def ready(self) -> None:
@@ -112,18 +122,6 @@ class Duty:
         self._row[boards.PHASE_DONE] = 0  # of the process before us
         self._board.set(self._index, boards.READY_PID, os.getpid())
         self._logger.info("worker ready", pid=os.getpid(), agents=len(self._agents))
-
-
-class Signals:
-    """SIGTERM asks for the end; SIGINT belongs to the supervisor alone."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, self._ask)
-
-    def _ask(self, _number: int, _frame: object) -> None:
-        self.is_asked = True
 
 
 def run_plain(duty: Duty, idle: park.IdleStrategy, signals: Signals) -> None:
@@ -194,12 +192,8 @@ class LoopRunner:
         """Opens the agents in order, declares READY, steps until the end, closes in reverse."""
         self._loop = asyncio.get_running_loop()
         self._done = self._loop.create_future()
-        beating = self._loop.create_task(self._beat_while_opening())
-        try:
-            for agent in agents:
-                await agent.open()
-        finally:
-            beating.cancel()
+        if not await self._open(agents):
+            return
         self._is_open = True
         self._duty.bind()
         self._duty.ready()
@@ -210,10 +204,23 @@ class LoopRunner:
             for agent in reversed(agents):
                 await agent.close()
 
-    async def _beat_while_opening(self) -> None:
-        while True:
-            self._duty.beat(now_ns())
-            await asyncio.sleep(NAP_S)
+    async def _open(self, agents: Sequence[LoopAgent]) -> bool:
+        """Opens the agents; answers False when the end was asked for before all were open."""
+        opening = asyncio.ensure_future(self._open_in_order(agents))
+        while not opening.done() and not self._duty.is_end_asked:
+            self._duty.show_life(now_ns())
+            await asyncio.wait({opening}, timeout=NAP_S)
+        if not opening.done():
+            opening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await opening
+            return False
+        opening.result()
+        return True
+
+    async def _open_in_order(self, agents: Sequence[LoopAgent]) -> None:
+        for agent in agents:
+            await agent.open()
 
 
 def _settings(run: Run, name: str) -> WorkerSettings:
@@ -228,6 +235,7 @@ def run_worker(run: Run, name: str, index: int) -> None:
     memory = Memory(run)
     row = memory.board().row(index)
     row[boards.FAULTS], row[boards.CORE_FOUND] = faults, pinning.core_found()
+    signals.watch(memory.control())
     logger = memory.logger(name)
     bridge(logger)
     code = EXIT_CRASH
@@ -239,8 +247,9 @@ def run_worker(run: Run, name: str, index: int) -> None:
             code = EXIT_CONFIG  # what a user must mend is said once, never restart-looped
         _report(memory, name, logger, error)
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError, ValueError):  # the terminal may be gone
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
 
 
@@ -284,7 +293,7 @@ def _begin(
         agents = [build(context) for context in contexts]
         duty = Duty(memory, index, agents, logger)
         for agent in agents:
-            duty.beat(now_ns())
+            duty.show_life(now_ns())
             agent.on_start()
     except ValueError as error:
         error.is_configuration = True  # type: ignore[attr-defined]  # a strategy's name, a limit

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -39,8 +40,16 @@ def records(memory: Memory) -> dict[str, int]:
     return by_kind
 
 
-def collect(memory: Memory, elapsed_s: float) -> dict[str, Any]:
-    """Answers the summary of a run. Called by: the supervisor, when the workers have ended."""
+def collect(memory: Memory, elapsed_s: float, forced: Sequence[str] = ()) -> dict[str, Any]:
+    """Answers the summary of a run.
+
+    Args:
+        memory: of the run.
+        elapsed_s: how long it traded.
+        forced: stop phases that took too long.
+
+    Called by: the supervisor, when the workers have ended.
+    """
     found = list(reading.samples(memory))
     carried = reading.counts(memory)
     journaled = reading.totals(found, "journal_records_total", "ring")
@@ -69,7 +78,24 @@ def collect(memory: Memory, elapsed_s: float) -> dict[str, Any]:
             for row in rows
         },
         "lost": reading.lost(memory) + abs(unjournaled),
+        "forced": list(forced),
     }
+
+
+def failures(summary: dict[str, Any]) -> list[str]:
+    """Answers why a run has failed, a line each; nothing when it was as it must be."""
+    failed = [name for name, worker in summary["workers"].items() if worker["failed"]]
+    return [
+        *([f"{summary['lost']:,} records were lost"] if summary["lost"] else []),
+        *(f"worker {name} was given up" for name in failed),
+        *(f"stop phase {phase} took too long and was cut short" for phase in summary["forced"]),
+    ]
+
+
+def unstored(summary: dict[str, Any]) -> int:
+    """Answers how many records of the journal the database does not have yet."""
+    journaled = int(summary["journal_records"])
+    return max(0, journaled - int(sum(summary["stored"].values())))
 
 
 def show(summary: dict[str, Any], console: Console) -> None:
@@ -86,8 +112,13 @@ def show(summary: dict[str, Any], console: Console) -> None:
             f" {profit['bought']}, sold {profit['sold']}, profit {profit['profit']}"
             f" {profit['quote']} after fees"
         )
-    if summary["lost"]:
-        console.print(f"[bold red]  {summary['lost']} records were lost[/]")
+    if waiting := unstored(summary):
+        console.print(
+            f"[yellow]  not stored: {waiting:,} records; they are in the journal, and the next"
+            " start stores them[/]"
+        )
+    for line in failures(summary):
+        console.print(f"[bold red]  {line}[/]")
 
 
 def _facts(summary: dict[str, Any]) -> Table:

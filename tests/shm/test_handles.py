@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shm import handles, ring
-from shm.handles import GRANT_MAX, Consumer, Producer
+from shm.handles import Consumer, Producer
 from shm.observer import Observer
-from shm.ring import CLAIMED, FULL_COUNT, GATING, INSUFFICIENT_CAPACITY, OBSERVING
+from shm.ring import CLAIMED, FULL_COUNT, GATING, GRANT_MAX, INSUFFICIENT_CAPACITY, OBSERVING
 from shm.segment import Segment
 from tests.shm.processes import Children, await_until
 

@@ -13,6 +13,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from config.load import load
+from engine.control import CONTROL_WORDS, PHASE
+from engine.control import LAYOUT as CONTROL_LAYOUT
+from shm import segment
+from workers.agent import Phase
 from workers.context import segment_prefix
 
 START_S_MAX = 300.0  # a first start compiles everything
@@ -36,6 +40,7 @@ class Engine:
             stdout=subprocess.PIPE,
             stderr=self._stderr,
             text=True,
+            start_new_session=True,  # a group of its own, for signals to all of its processes
         )
 
     def __enter__(self) -> Self:
@@ -96,17 +101,37 @@ class Engine:
         os.kill(pid, signal.SIGKILL)
         return pid
 
+    def phase(self) -> Phase:
+        """Answers how far a stop has come."""
+        control = segment.attach(self._prefix() + "control", CONTROL_LAYOUT)
+        return Phase(int(control.words(0, CONTROL_WORDS)[PHASE]))
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> dict[str, Any]:
-        """Sends a signal and answers the summary."""
+        """Sends a signal to the supervisor and answers the summary."""
         self.process.send_signal(number)
         return self.summary()
 
+    def stop_all(self, number: signal.Signals) -> dict[str, Any]:
+        """Sends a signal to every process, as a terminal does, and answers the summary."""
+        os.killpg(self.process.pid, number)
+        return self.summary()
+
     def summary(self) -> dict[str, Any]:
-        """Waits for the end and answers the last line of standard output."""
-        out, _ = self.process.communicate(timeout=START_S_MAX)
-        assert self.process.returncode == 0, f"exit {self.process.returncode}: {self.stderr()}"
+        """Waits for an end without a fault and answers the last line of standard output."""
+        code, out = self.ended()
+        assert code == 0, f"exit {code}: {self.stderr()}"
         answer: dict[str, Any] = json.loads(out.splitlines()[-1])
         return answer
+
+    def ended(self) -> tuple[int, str]:
+        """Waits for the end; answers the exit code and what stood on standard output."""
+        out, _ = self.process.communicate(timeout=START_S_MAX)
+        return self.process.returncode, out
+
+    def log(self, level: str) -> list[dict[str, Any]]:
+        """Answers the log lines of a level."""
+        lines = (self.data_dir / "logs" / "tickring.jsonl").read_text().splitlines()
+        return [line for line in map(json.loads, lines) if line["level"] == level]
 
     def stderr(self) -> str:
         """Answers what the engine has said so far, its end."""
@@ -115,6 +140,8 @@ class Engine:
 
     def segments(self) -> list[str]:
         """Answers what this engine has in /dev/shm."""
+        return sorted(path.name for path in Path("/dev/shm").glob(f"{self._prefix()}*"))
+
+    def _prefix(self) -> str:
         settings = load(self.config if self._chosen else None, {})
-        prefix = segment_prefix(settings, self.data_dir)
-        return sorted(path.name for path in Path("/dev/shm").glob(f"{prefix}*"))
+        return segment_prefix(settings, self.data_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.system import sequences
 from tests.system.conftest import Starter
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.slow]
@@ -36,13 +38,17 @@ def test_a_short_run_trades_and_accounts_for_every_record(start: Starter) -> Non
     assert summary["tick_to_order_ns"]["count"] > 0
     assert summary["restarts"] == 0
     _assert_nothing_is_missing(summary)
-    database = sqlite3.connect(engine.data_dir / "tickring.db")
-    rows = {
-        table: database.execute(f"select count(*) from {table}").fetchone()[0]
-        for table in summary["stored"]
-    }
-    database.close()
-    assert rows == summary["stored"]
+    with contextlib.closing(sqlite3.connect(engine.data_dir / "tickring.db")) as database:
+        rings = database.execute(sequences.RINGS).fetchall()
+        positions = database.execute(sequences.POSITIONS).fetchall()
+        rows = {
+            table: database.execute(sequences.TABLE.format(table)).fetchone()
+            for table in summary["stored"]
+        }
+    sequences.assert_every_sequence_is_everywhere(engine, summary, rings, positions)
+    assert rows == {table: (count, count) for table, count in summary["stored"].items()}
+    assert sum(summary["denials"].values()) == summary["stored"]["denials"]
+    assert summary["stored"]["risk_states"] > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -103,3 +109,25 @@ def test_a_second_run_in_the_same_folder_is_a_new_generation(start: Starter) -> 
     _assert_nothing_is_missing(first)
     _assert_nothing_is_missing(second)
     assert engine.command("journal", "verify").returncode == 0
+
+
+def test_a_supervisor_that_hangs_is_told_from_none_and_acts_on_nothing_stale(
+    start: Starter,
+) -> None:
+    engine = start()
+    engine.wait_trading()
+    engine.process.send_signal(signal.SIGSTOP)
+    status, stopped = engine.command("status", "--json"), engine.command("stop")
+    halted = engine.command("halt")
+    resumed = engine.command("resume")
+    engine.process.send_signal(signal.SIGCONT)
+    after = engine.status()  # the request to stop was given up; it must not end the engine now
+    summary = engine.stop()
+
+    assert (status.returncode, stopped.returncode) == (0, 2)
+    assert "the engine does not answer" in status.stderr
+    assert "the engine does not answer" in stopped.stderr
+    assert json.loads(status.stdout)["workers"]
+    assert (halted.returncode, resumed.returncode) == (0, 2)
+    assert after["halt_text"] == "no new orders"
+    _assert_nothing_is_missing(summary)

@@ -14,6 +14,7 @@ import msgpack
 import pytest
 import redis
 
+from tests.system import sequences
 from tests.system.conftest import Starter
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.services, pytest.mark.slow]
@@ -60,14 +61,18 @@ def test_rows_in_postgres_equal_the_journal(start: Starter, postgres_url: str) -
     engine = start("--for", "6s", config=DEMO.format(more=store))
     summary = engine.summary()
     rows = {
-        table: asyncio.run(run("engine_run", f"select count(*) from {table}"))[0][0]
+        table: tuple(asyncio.run(run("engine_run", sequences.TABLE.format(table)))[0])
         for table in summary["stored"]
     }
+    rings, positions = (
+        [tuple(row) for row in asyncio.run(run("engine_run", query))]
+        for query in (sequences.RINGS, sequences.POSITIONS)
+    )
 
     assert summary["lost"] == 0
     assert sum(summary["records"].values()) == summary["journal_records"]
-    assert sum(rows.values()) == summary["journal_records"]
-    assert rows == summary["stored"]
+    assert rows == {table: (count, count) for table, count in summary["stored"].items()}
+    sequences.assert_every_sequence_is_everywhere(engine, summary, rings, positions)
 
 
 class Listener:

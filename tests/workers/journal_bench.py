@@ -33,8 +33,9 @@ from engine.records import Kind, tag
 from shm import ring as shared_ring
 from shm import segment
 from shm import stats as shared_stats
+from shm.handles import Producer
 from shm.latest import Latest
-from shm.ring import GATING, Producer
+from shm.ring import GATING
 from shm.segment import Words
 from workers import board
 from workers.agent import LoopAgent, Phase, SegmentPlan

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from engine.control import CANCEL_ALL, OPERATOR_HALT, TRADE, set_word
 from engine.decision import Input
@@ -40,9 +42,9 @@ from engine.records import (
 )
 from engine.venuemessages import STALE_ORDER, UNKNOWN_ORDER
 from shm.histogram import COUNT
-from tests.workers.execution_rig import GENERATION, Rig, Venue, placed, play, state
+from tests.workers.execution_rig import GENERATION, Rig, Venue, placed, play, settings_of, state
 from workers.agent import Phase
-from workers.exchange.keys import KeyPair, make_ed25519_pair, make_hmac_pair, payload
+from workers.exchange.keys import KeyPair, make_ed25519_pair, make_hmac_pair, payload, write_pair
 from workers.execution import RefusedError
 
 QUICK_MS = 100
@@ -284,6 +286,43 @@ def test_the_cancel_phase_gives_up_in_time(segment_prefix: str, tmp_path: Path) 
         assert rig.agent._memory.live_count == 1
 
     play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_worker_that_comes_back_late_in_a_stop_leaves_the_venue_too(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    async def scenario(rig: Rig, venue: Venue) -> None:
+        session = rig.agent._session
+        assert rig.agent.on_phase(Phase.STORE) is True
+        await venue.hang_up()
+        await rig.until(lambda: session._task is not None and session._task.done(), "it is over")
+
+        assert len(venue.connections) == 1
+
+    play(scenario, segment_prefix, tmp_path)
+
+
+def test_a_connection_that_cannot_be_made_is_left_behind_as_an_error(
+    segment_prefix: str, tmp_path: Path, free_port: int
+) -> None:
+    key_file = tmp_path / "key"
+    write_pair(key_file, make_hmac_pair())
+    rig = Rig(settings_of(segment_prefix, key_file, free_port), tmp_path)
+
+    async def wait() -> None:
+        rig.agent.on_start()
+        opening = asyncio.ensure_future(rig.agent.open())
+        await rig.until(lambda: rig.memory.stats("trader").errors(), "an error")
+        opening.cancel()
+        await asyncio.gather(opening, return_exceptions=True)
+        await rig.agent.close()
+
+    try:
+        uvloop.run(wait())
+
+        assert "the order connection must be made" in rig.memory.stats("trader").errors()[0].text
+    finally:
+        rig.remove()
 
 
 def test_every_request_of_an_hmac_key_is_signed(segment_prefix: str, tmp_path: Path) -> None:

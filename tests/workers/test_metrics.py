@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shm.histogram import HISTOGRAM_WORDS, record
 from shm.ring import OVERRUN_COUNT, READER_BASE, READER_WORDS
+from tests.workers.fake_processes import with_nice
 from tests.workers.monitored import PLANS, fetch, mark, served
 from tests.workers.observed_run import (
     observed_run,
@@ -128,6 +129,18 @@ class TestMetrics:
         assert found["tickring_ring_records_total", (orders,)] == 16
         assert found["tickring_ring_capacity_records", (orders,)] == 64
         assert found["tickring_ring_fill_ratio", (orders,)] == 0.25
+
+    def test_workers_tell_how_long_they_may_be_silent(
+        self, segment_prefix: str, tmp_path: Path
+    ) -> None:
+        settings = with_nice(small_settings(segment_prefix), "keeper", 19)
+        with observed_run(settings, tmp_path, *PLANS) as memory:
+            tell_instruments(memory)
+            found = samples(scrape(memory))
+
+        name = "tickring_heartbeat_age_max_seconds"
+        assert found[name, (("worker", "trader"),)] == 2
+        assert found[name, (("worker", "keeper"),)] == 20
 
     def test_workers_tell_heartbeat_restarts_and_state(self, memory: Memory) -> None:
         memory.board().set(1, board.STATE, WorkerState.BACKOFF)

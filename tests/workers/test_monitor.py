@@ -16,7 +16,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from config.settings import MonitorSettings
 from shm.histogram import record
-from tests.workers.monitored import PLANS, fetch, served, serving, watched_run
+from tests.workers.fake_processes import with_nice
+from tests.workers.monitored import PLANS, fetch, mark, served, serving, watched_run
 from tests.workers.observed_run import (
     observed_run,
     small_settings,
@@ -24,7 +25,8 @@ from tests.workers.observed_run import (
 from workers import board, monitor, page
 from workers.board import WorkerState
 from workers.context import Memory
-from workers.monitor import LIVE_MAX, MonitorAgent, is_host_allowed
+from workers.listening import ListenError
+from workers.monitor import LIVE_MAX, MonitorAgent, health, is_host_allowed
 
 
 @pytest.fixture
@@ -48,6 +50,24 @@ class TestPages:
         assert status == 503
         assert wrong[0] == "worker must be READY: worker=trader state=FAILED"
         assert wrong[1].startswith("worker must beat: worker=keeper silent_ms=")
+        assert wrong[1].endswith(" silent_ms_max=2000")
+
+    def test_health_is_as_patient_as_the_supervisor(
+        self, segment_prefix: str, tmp_path: Path
+    ) -> None:
+        """Background priority may wait long for a core; restarting a container helps nobody."""
+        settings = with_nice(small_settings(segment_prefix), "keeper", 19)
+        with observed_run(settings, tmp_path, *PLANS) as memory:
+            mark(memory)
+            memory.board().row(1)[board.HEARTBEAT_NS] -= 10 * 10**9
+            patient = health(memory)
+            memory.board().row(1)[board.HEARTBEAT_NS] -= 10 * 10**9
+            wrong = health(memory)
+
+        assert patient == []
+        assert [line.partition(" silent")[0] for line in wrong] == [
+            "worker must beat: worker=keeper"
+        ]
 
     def test_status_tells_the_whole_state(self, memory: Memory) -> None:
         memory.stats("trader").counter("risk_denials_total", code="PRICE_COLLAR").add(2)
@@ -140,7 +160,7 @@ class TestWhoIsServed:
                 async with serving(other):
                     pass
 
-        with pytest.raises(OSError, match=r"monitor must be able to listen: .*EADDRINUSE"):
+        with pytest.raises(ListenError, match=r"monitor\.port must be free .*EADDRINUSE"):
             served(memory, talk)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,16 @@ import pytest
 from engine.control import CONTROL_WORDS, EXIT_REQUEST, PHASE, set_word
 from shm import segment
 from shm.jit import stage, words_at
+from tests.workers.observed_run import agent_context, small_settings
 from workers import board as boards
+from workers import runner
 from workers.agent import Agent, Phase
 from workers.board import Board
 from workers.chain import Stage
-from workers.runner import Duty, Signals, run_plain
+from workers.context import Memory
+from workers.memory import create_all, plan_run, remove_all
+from workers.runner import Duty, LoopRunner, run_plain
+from workers.stopsignals import Signals
 
 
 @stage
@@ -165,15 +171,98 @@ def test_the_loop_ends_when_the_end_is_asked_for(desk: Desk, place: int, value: 
 
     agent = Ending()
     duty = Duty(desk, 0, [agent], Silent())  # type: ignore[arg-type]  # fakes of both
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    try:
-        run_plain(duty, _Busy(), Signals())
-    finally:
-        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
-            signal.signal(number, handler)
+    run_plain(duty, _Busy(), _NoSignals())
 
     assert agent.steps >= 1
     assert desk.word(boards.READY_PID) == os.getpid()
+
+
+class Opening(Plain):
+    """An agent with sockets that notes what it hears, and when."""
+
+    def __init__(self, steps: int = 3) -> None:
+        super().__init__()
+        self.steps_to_open = steps
+        self.heard_early: list[Phase] = []
+        self.is_closed = False
+
+    async def open(self) -> None:
+        for _ in range(self.steps_to_open):
+            await asyncio.sleep(2 * runner.NAP_S)
+        self.heard_early = list(self.phases)
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+def test_agents_hear_of_a_phase_once_all_are_open(desk: Desk) -> None:
+    """A worker that comes back during a stop: its agents cannot answer before they have begun."""
+
+    class Ending(Opening):
+        def on_phase(self, phase: Phase) -> bool:
+            set_word(desk.words, PHASE, Phase.EXIT)
+            return super().on_phase(phase)
+
+    agent = Ending()
+    set_word(desk.words, PHASE, Phase.CANCEL)
+    duty = Duty(desk, 0, [agent], Silent())  # type: ignore[arg-type]  # fakes of both
+    asyncio.run(LoopRunner(duty, "backoff", _NoSignals()).run([agent]))
+
+    assert agent.heard_early == []
+    assert agent.phases[0] == Phase.CANCEL
+    assert agent.is_closed
+    assert desk.word(boards.HEARTBEAT_NS) > 0
+
+
+def test_a_worker_that_cannot_open_leaves_when_the_end_is_asked_for(desk: Desk) -> None:
+    agent = Opening(steps=1_000_000_000)
+    set_word(desk.words, PHASE, Phase.EXIT)
+    duty = Duty(desk, 0, [agent], Silent())  # type: ignore[arg-type]  # fakes of both
+    asyncio.run(LoopRunner(duty, "backoff", _NoSignals()).run([agent]))
+
+    assert desk.word(boards.READY_PID) == 0
+    assert agent.phases == []
+
+
+def test_what_keeps_an_agent_from_opening_ends_the_worker(desk: Desk) -> None:
+    class Failing(Opening):
+        async def open(self) -> None:
+            await super().open()
+            raise ConnectionError("the venue must be reachable")
+
+    agent = Failing()
+    duty = Duty(desk, 0, [agent], Silent())  # type: ignore[arg-type]  # fakes of both
+    with pytest.raises(ConnectionError, match="venue"):
+        asyncio.run(LoopRunner(duty, "backoff", _NoSignals()).run([agent]))
+
+
+def test_deciding_agents_start_while_a_stop_is_under_way(
+    segment_prefix: str, tmp_path: Path
+) -> None:
+    run = plan_run(small_settings(segment_prefix), tmp_path)
+    made = create_all(run)
+    memory = Memory(run)
+    try:
+        set_word(memory.control(), PHASE, Phase.CANCEL)
+        contexts = [agent_context(memory, "trader", agent) for agent in ("signal", "risk")]
+        agents, duty = runner._begin(memory, 0, contexts, contexts[0].logger)
+        duty.bind()
+        duty.beat(1)
+        done = memory.board().get(0, boards.PHASE_DONE)
+        for agent in agents:
+            agent.on_close()
+    finally:
+        memory.close()
+        remove_all(made)
+
+    assert done == Phase.CANCEL
+
+
+class _NoSignals(Signals):
+    """Signals that leave this process's handlers alone."""
+
+    def __init__(self) -> None:
+        self.is_asked = False
 
 
 class _Busy:
