@@ -258,6 +258,9 @@ def _add_trade(path: Words, slot: int, row: Words, price_places: int, quantity_p
     """
     sums = sums_of(path, slot)
     version = sums[0]
+    # Pairs with copy_sums in workers/books.py: who sees any of the stores into the other copy also
+    # sees the version that made ours the valid one.
+    fence_release()
     old = SUM_FIRST + SUM_COPY * (version & 1)
     new = SUM_FIRST + SUM_COPY * ((version + 1) & 1)
     low = sums[old + SUM_QUOTE_LOW] + row[TRADE_TICKS] * row[TRADE_LOTS]

@@ -17,6 +17,7 @@ from shm.ring import (
     CURSOR,
     CURSOR_CACHED,
     GATING,
+    GRANT_MAX,
     INSUFFICIENT_CAPACITY,
     KIND,
     PARKABLE,
@@ -38,7 +39,6 @@ from shm.segment import Segment, Words
 # memoryview publishes, and its own load polls, at a fifth of the cost of a compiled call. No other
 # machine promises that: there the compiled functions do it.
 HAS_STRONG_ORDER = os.uname().machine == "x86_64"
-GRANT_MAX = 64  # sequences that one `append` claims for those after it
 
 
 class Handle:

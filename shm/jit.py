@@ -41,8 +41,13 @@ HANDLER = types.int64(*(WORDS,) * HANDLER_WORDS)
 STAGE = types.int64(types.int64)
 
 
-def _compile(function: Callable[P, R], *signature: Any) -> Callable[P, R]:
-    options = {"cache": True, "nogil": True, "error_model": "numpy"}
+# Records are short rows of words; without this LLVM stores them word by word (measured: 3.6 ns to
+# publish one instead of 1.9, `tickring bench ring`). numba leaves it off for faults of old LLVMs.
+numba.config.SLP_VECTORIZE = 1
+
+
+def _compile(function: Callable[P, R], *signature: Any, **more: Any) -> Callable[P, R]:
+    options = {"cache": True, "nogil": True, "error_model": "numpy", **more}
     others = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(cache_folder(Path(function.__code__.co_filename)))
     try:
@@ -54,6 +59,14 @@ def _compile(function: Callable[P, R], *signature: Any) -> Callable[P, R]:
 def jit(function: Callable[P, R]) -> Callable[P, R]:
     """Compiles a module-level function: cached on disk, without the GIL, division as in numpy."""
     return _compile(function)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Compiles like `jit`, and wherever compiled code calls it puts its body in the call's place.
+
+    For what is shorter than a call with an array, which passes seven words.
+    """
+    return _compile(function, forceinline=True)
 
 
 class _Teller(event.Listener):  # type: ignore[misc]  # numba ships no types

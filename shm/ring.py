@@ -38,6 +38,7 @@ from shm.jit import (
     fence_acquire,
     fence_release,
     fence_sequential,
+    inlined,
     jit,
     load_acquire,
     rows_at,
@@ -57,6 +58,7 @@ CONTROL_WORDS = 512
 INSUFFICIENT_CAPACITY = -1
 CAPACITY_MIN, LINE_BYTES = 2, 64
 PORT_WORDS = 4  # of Handle.port
+GRANT_MAX = 64  # sequences to ask for ahead: enough to hide the cost, a small part of a ring
 FUTEX_CALL = 98 if os.uname().machine == "aarch64" else 202
 FUTEX_WAKE = 1
 _WAKE_ALL = 1 << 30
@@ -141,7 +143,7 @@ def append_rows(port_at: int, records: Words) -> int:
     return int(first + count - 1)
 
 
-@jit
+@inlined
 def publish(control: Words, sequence: int) -> None:
     """Makes every record up to `sequence` visible. Called by: the producer only."""
     # Pairs with poll in this file: who sees the cursor sees the rows.

@@ -258,12 +258,15 @@ def reclaim(prefix: str) -> list[str]:
     """Unlinks our segments of `prefix` whose owner is dead; answers their names.
 
     Only plain files of this user that carry our magic word are touched. An owner counts as dead
-    when no process has its pid and its start time: a pid alone comes back.
+    when no process has its pid and its start time: a pid alone comes back. A header whose owner is
+    not written yet, or not seen yet, is of a segment that is just being made.
     """
     gone = []
     for name in names(prefix):
         header = _own_header(_FOLDER / name)
         if header is None or header[_MAGIC] != MAGIC:
+            continue
+        if 0 in {int(header[_OWNER]), int(header[_OWNER_START])}:
             continue
         if process_start(int(header[_OWNER])) != header[_OWNER_START]:
             unlink(name)

@@ -300,8 +300,11 @@ class IngestAgent:
             self._session.disconnect()
 
     def on_phase(self, phase: Phase) -> bool:
-        """In CLOSE, reads until the venue has answered a last ping, and flushes; else is done."""
-        if phase != Phase.CLOSE or self._feed is None:
+        """From CLOSE on, reads until the venue has answered a last ping, and flushes, once.
+
+        Later phases ask the same of a worker that died in between: it must not bring more in.
+        """
+        if phase < Phase.CLOSE or self._feed is None:
             return True
         now_ns = monotonic_ns()
         session = self._session

@@ -137,7 +137,6 @@ def test_whoever_attaches_finds_everything_or_is_refused(*, shortcuts: bool) -> 
     assert {attached for _, attached in report.results} == {"refused", "attached"}
 
 
-@pytest.mark.xfail(reason="shm/segment.py reads the order of plain stores out of a plain copy")
 def test_reclaim_leaves_a_segment_alone_whose_living_creator_has_just_begun() -> None:
     """The magic word may be seen before the owner's start time, which then reads as a dead one's.
 

@@ -336,7 +336,12 @@ def test_batch_waits_for_its_window(segment_prefix: str, tmp_path: Path) -> None
     on_a_loop(test)
 
 
-def test_close_reads_all_that_was_sent_before(segment_prefix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phase", [Phase.CLOSE, Phase.STORE])
+def test_close_reads_all_that_was_sent_before(
+    segment_prefix: str, tmp_path: Path, phase: Phase
+) -> None:
+    """STORE is what a worker meets that died in a stop and came back late."""
+
     async def test() -> None:
         async with synced_rig(segment_prefix, tmp_path) as (venue, rig):
             await venue.send(*(quote_frame(u) for u in range(500)))
@@ -345,7 +350,7 @@ def test_close_reads_all_that_was_sent_before(segment_prefix: str, tmp_path: Pat
 
             def step() -> None:
                 rig.step()
-                done[0] = rig.agent.on_phase(Phase.CLOSE)
+                done[0] = rig.agent.on_phase(phase)
 
             await until(lambda: done[0], step)
             rig.read()

@@ -23,6 +23,7 @@ from workers.endpoints import (
     exchange_words,
 )
 from workers.exchange.server import ExchangeServer
+from workers.listening import refusal
 
 
 class ExchangeAgent:
@@ -47,7 +48,7 @@ class ExchangeAgent:
         """Opens the market and the port.
 
         Raises:
-            OSError: the port is taken.
+            ListenError: the port is taken, or the host is not ours.
             ValueError: a recording or a symbol is not what it must be.
         """
         settings = self._context.settings.exchange
@@ -56,7 +57,10 @@ class ExchangeAgent:
         if not settings.port and port_before:
             with suppress(OSError):
                 port = await self._serve(msgspec.structs.replace(settings, port=port_before))
-        port = port or await self._serve(settings)
+        try:
+            port = port or await self._serve(settings)
+        except OSError as error:
+            raise refusal("exchange", settings.host, settings.port, error) from None
         self._words[PORT] = port
         self._context.logger.info("exchange serves", host=settings.host, port=port)
 

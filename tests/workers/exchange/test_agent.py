@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from workers.endpoints import (
 from workers.exchange.agent import ExchangeAgent
 from workers.exchange.capture import CaptureError
 from workers.exchange.keys import read_pair
+from workers.listening import ListenError
 
 NS = 1_700_000_000_000_000_000
 TRADE = '{"stream":"abcusdt@trade","data":{"e":"trade","s":"ABCUSDT","t":%d,"p":"1.0","q":"2.0"}}'
@@ -156,3 +158,15 @@ def test_a_bad_recording_is_a_configuration_error(tmp_path: Path) -> None:
     with pytest.raises(CaptureError) as refusal:
         uvloop.run(run())
     assert refusal.value.is_configuration
+
+
+def test_a_port_that_is_taken_is_a_fault_of_the_configuration(tmp_path: Path) -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            agent = Context(tmp_path, ExchangeSettings(port=port)).agent_of()
+            with pytest.raises(ListenError, match=rf"exchange\.port must be free.*={port} "):
+                await agent.open()
+            await agent.close()
+
+    uvloop.run(test())
