@@ -224,6 +224,9 @@ class IngestAgent:
             self._feed.words[DUE] = 1
         if self._window_ns == 0:
             self._context.wake()
+        else:  # the worker may sleep for longer than the window
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._window_ns / 1e9, self._context.wake)
 
     def stage(self) -> Stage:
         """Answers the compiled part of the duty cycle: decoding what need not wait."""

@@ -8,7 +8,7 @@ strategy:
 
     spin, yield   at once, for ever (yield gives the core away each time)
     backoff       at once while there was work lately, else when a socket has news or after 1 ms
-    park          when a socket has news or after 1 ms
+    park          when a socket or a ring has news (workers/parker.py), or to show a sign of life
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ from workers.agents import build
 from workers.chain import Chain, StagedAgent
 from workers.context import AgentContext, Memory, Run
 from workers.log import Logger, bridge
-from workers.stopsignals import Signals
+from workers.parker import Parker
+from workers.stopsignals import NUDGE, Signals
 
 HEARTBEAT_NS = 1_000_000
 HOT_NS = 2_000_000  # backoff stays hot this long after the last work
 NAP_S = 0.001
+PARK_NS_MAX = 500_000_000  # of a worker that parks; a change of phase wakes it (NUDGE)
 EXIT_CLEAN, EXIT_CRASH, EXIT_CONFIG = 0, 1, 78
 
 
@@ -135,8 +137,17 @@ def run_plain(duty: Duty, idle: park.IdleStrategy, signals: Signals) -> None:
 class LoopRunner:
     """Steps agents from inside an event loop."""
 
-    def __init__(self, duty: Duty, idle: str, signals: Signals) -> None:
+    def __init__(
+        self,
+        duty: Duty,
+        idle: str,
+        signals: Signals,
+        consumers: Sequence[Consumer] = (),
+        park_ns_max: int = park.PARK_NS_MAX,
+    ) -> None:
         self._duty, self._idle, self._signals = duty, idle, signals
+        self._consumers, self._park_ns_max = consumers, park_ns_max
+        self._parker: Parker | None = None
         self._is_spinning = idle == "spin"
         self._loop: asyncio.AbstractEventLoop | None = None
         self._done: asyncio.Future[None] | None = None
@@ -174,8 +185,11 @@ class LoopRunner:
             self._timer = None
         if self._is_spinning or self._is_hot(work):
             self.wake()
+        elif self._parker is not None:
+            self._parker.sleep()
         else:
-            self._timer = self._loop.call_later(NAP_S, self.wake)
+            nap_s = self._park_ns_max / 1e9 if self._idle == "park" else NAP_S
+            self._timer = self._loop.call_later(nap_s, self.wake)
 
     def _is_hot(self, work: int) -> bool:
         if self._idle == "yield":
@@ -195,12 +209,18 @@ class LoopRunner:
         if not await self._open(agents):
             return
         self._is_open = True
+        self._loop.add_signal_handler(NUDGE, self.wake)
+        if self._idle == "park" and self._consumers:
+            self._parker = Parker(self._consumers, self._loop, self.wake, self._park_ns_max)
         self._duty.bind()
         self._duty.ready()
         self.wake()
         try:
             await self._done
         finally:
+            self._is_open = False
+            if self._parker is not None:
+                self._parker.close()
             for agent in reversed(agents):
                 await agent.close()
 
@@ -272,14 +292,14 @@ def _live(
     loop_agents = [agent for agent in agents if isinstance(agent, LoopAgent)]
     try:
         if loop_agents:
-            runner = LoopRunner(duty, worker.idle, signals)
+            consumers = _consumers(memory, worker)
+            runner = LoopRunner(duty, worker.idle, signals, consumers, _park_ns_max(memory))
             for context in contexts:
                 context.wake = runner.wake
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
                 loop.run(runner.run(loop_agents))
         else:
-            idle = park.strategy(worker.idle, _consumers(memory, worker))
-            run_plain(duty, idle, signals)
+            run_plain(duty, _strategy(memory, worker), signals)
     finally:
         for agent in reversed(agents):
             agent.on_close()
@@ -299,6 +319,19 @@ def _begin(
         error.is_configuration = True  # type: ignore[attr-defined]  # a strategy's name, a limit
         raise
     return agents, duty
+
+
+def _park_ns_max(memory: Memory) -> int:
+    """Answers how long a worker may sleep without a sign of life."""
+    heartbeat_ns = memory.run.settings.engine.heartbeat_ms_max * 1_000_000
+    return min(PARK_NS_MAX, heartbeat_ns // 4)
+
+
+def _strategy(memory: Memory, worker: WorkerSettings) -> park.IdleStrategy:
+    consumers = _consumers(memory, worker)
+    if worker.idle == "park":
+        return park.Park(consumers, _park_ns_max(memory))
+    return park.strategy(worker.idle, consumers)
 
 
 def _consumers(memory: Memory, worker: WorkerSettings) -> list[Consumer]:

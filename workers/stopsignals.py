@@ -20,6 +20,9 @@ from shm.segment import Words
 from workers.agent import Phase
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+# Wakes a worker that sleeps, to look at the phase. Who does not handle it yet ignores it, by the
+# kernel's default.
+NUDGE = signal.SIGURG
 
 
 @contextmanager
@@ -51,10 +54,14 @@ class Signals:
         self.is_asked = False
         ignore()
         signal.signal(signal.SIGTERM, self._ask)
+        signal.signal(NUDGE, self._wake)  # a handler, however empty, ends a sleep in the kernel
 
     def watch(self, control: Words) -> None:
         """Learns where the phase stands; before that every signal is ignored."""
         self._control = control
+
+    def _wake(self, _number: int, _frame: object) -> None:
+        """Does nothing."""
 
     def _ask(self, _number: int, _frame: object) -> None:
         if self._control is not None and self._control[PHASE] == Phase.EXIT:

@@ -40,7 +40,7 @@ from workers.tables import TABLES, Batch, Part, batch_of
 
 FAULTS = (OSError, sqlite3.Error, *postgres.FAULTS)
 READ_ROWS = 2_000  # read in one go; the event loop breathes in between
-POLL_S = 0.02  # between looks at a journal that has nothing new
+POLL_S, POLL_S_MAX = 0.02, 0.32  # between looks at a journal that has nothing new, ever longer
 COMMIT_S_MAX = 60.0
 COUNT_S_MAX = 20.0
 CLOSE_S_MAX = 2.0
@@ -74,6 +74,8 @@ class StoreAgent:
         self._done = 0
         self._tell_at = 0
         self._drain_ns = 0  # when the drain was asked for
+        self._hurry = asyncio.Event()  # ends a rest: the drain was asked for
+        self._looks = 0  # at a journal that had nothing new, since it had
         self._is_drained = False
         self._is_closing = False
 
@@ -129,6 +131,7 @@ class StoreAgent:
         now = time.monotonic_ns()
         if self._drain_ns == 0:
             self._drain_ns, self._failures = now, min(self._failures, 1)
+            self._hurry.set()
         limit_ns = DRAIN_SHARE * self._context.settings.engine.drain_s_max * 1e9
         if self._failures >= FAILURES_DRAINING_MAX or now - self._drain_ns > limit_ns:
             self._is_drained = True
@@ -207,15 +210,26 @@ class StoreAgent:
             is_last = self._drain_ns > 0
             parts = await self._collect(backlog, is_growing=True)
             if parts:
+                self._looks = 0
                 await self._commit(parts)
             else:
                 self._note_damage(backlog)
                 if backlog.has_new_rings():
                     return
                 self._is_drained = self._is_drained or is_last
-                await asyncio.sleep(POLL_S)
+                await self._rest()
             if not is_told:
                 is_told = await self._tell_instruments(backlog)
+
+    async def _rest(self) -> None:
+        """Waits for the next look: longer the longer there was nothing, not at all in a stop."""
+        if self._drain_ns:
+            await asyncio.sleep(POLL_S)
+            return
+        pause_s = min(POLL_S * 2**self._looks, POLL_S_MAX)
+        self._looks = min(self._looks + 1, 8)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurry.wait(), pause_s)
 
     async def _finish(self, backlog: RunBacklog) -> None:
         """Stores an earlier run to its end."""

@@ -30,9 +30,10 @@ from workers.notices import Notices, level_text
 from workers.pinning import describe
 from workers.process import WorkerProcess
 from workers.spawner import Spawner, warm_context
-from workers.stopsignals import STOP_SIGNALS
+from workers.stopsignals import NUDGE, STOP_SIGNALS
 
 TICK_S = 0.02
+CALM_TICK_S = 0.1  # while every worker is well; an end or a request is heard at once all the same
 EXIT_S_MAX = 3.0
 
 
@@ -76,7 +77,7 @@ class Supervisor:
         self._stats = self.memory.stats(topology.SUPERVISOR)
         self._control = self.memory.control()
         self._has_limits = False
-        self._is_started = False
+        self._is_started = self._is_calm = False
         self._operator_level = 0
         self._turn_ns = 0
         self._paused_ns = 0  # how long this process stood still
@@ -157,8 +158,8 @@ class Supervisor:
                 self.notices.warning("host refused a setting", worker=row.name, refused=refused)
 
     def turn(self) -> None:
-        """Runs the main loop once; waits at most TICK_S for news."""
-        self._spawner.wait(TICK_S)
+        """Runs the main loop once; waits at most TICK_S for news, or CALM_TICK_S."""
+        self._spawner.wait(CALM_TICK_S if self._is_calm else TICK_S)
         now_ns = self._clock()
         self._note_pause(now_ns)
         for worker in self.workers:
@@ -171,6 +172,8 @@ class Supervisor:
         self.notices.look(now_ns)
         for poll in self._polled:
             poll()
+        is_on = self._is_started and not self._is_stop_asked
+        self._is_calm = is_on and all(w.state == WorkerState.READY for w in self.workers)
 
     def _note_pause(self, now_ns: int) -> None:
         """Moves every deadline when this process stood still: so did the workers, no doubt.
@@ -237,13 +240,19 @@ class Supervisor:
             worker.give_up_start()
         for phase in list(Phase)[1:-1]:
             told(phase.name.lower())
-            set_word(self._control, PHASE, phase)
+            self._set_phase(phase)
             self._await_phase(phase)
         for worker in self.workers:
             worker.expect_exit()
-        set_word(self._control, PHASE, Phase.EXIT)
+        self._set_phase(Phase.EXIT)
         if not any(self._await_exit(number) for number in (None, signal.SIGTERM, signal.SIGKILL)):
             self.notices.error("workers do not end", workers=",".join(self._living()))
+
+    def _set_phase(self, phase: Phase) -> None:
+        """Moves the phase on and wakes whoever sleeps over it."""
+        set_word(self._control, PHASE, phase)
+        for worker in self.workers:
+            worker.send(NUDGE)
 
     def _await_phase(self, phase: Phase) -> None:
         deadline_s = self._awake_s() + self.run.settings.engine.drain_s_max

@@ -89,7 +89,7 @@ class TestStart:
         assert failed.value.is_configuration
 
     def test_a_worker_that_is_not_ready_in_time_ends_the_start(self, waiting: Crew) -> None:
-        waiting.supervisor.poll_with(lambda: waiting.clock.pass_ms(900))
+        waiting.supervisor.poll_with(lambda: waiting.clock.pass_ms(800))
         with pytest.raises(StartError, match="worker=watcher not READY within 5 s, killed; no err"):
             waiting.supervisor.start()
 
@@ -161,7 +161,7 @@ class TestDeath:
 
     def test_a_given_up_worker_is_not_started_again(self, started: Crew) -> None:
         _die(started, "keeper", EXIT_CONFIG)
-        started.clock.pass_ms(900)
+        started.clock.pass_ms(800)
         started.supervisor.turn()
 
         assert len(started.context.processes["keeper"]) == 1
@@ -206,7 +206,7 @@ class TestSilence:
         for _ in range(3):
             started.beat("keeper")
             started.beat("watcher")
-            started.clock.pass_ms(900)
+            started.clock.pass_ms(800)
             started.supervisor.turn()
 
         assert started.process("trader").exitcode == -9
@@ -218,7 +218,7 @@ class TestSilence:
         started.supervisor.turn()
 
         assert [started.process(name).exitcode for name in NAMES] == [None] * 3
-        assert started.said[0].startswith("warning: supervisor stood still: ms=36000")
+        assert started.said[0].startswith("warning: supervisor stood still: ms=3600")
 
     @pytest.mark.parametrize("beats_after", [0, 1])
     def test_a_worker_that_hangs_is_killed_after_a_pause_as_well(
@@ -234,7 +234,7 @@ class TestSilence:
             started.beat("keeper")
             started.beat("watcher")
             started.supervisor.turn()
-            started.clock.pass_ms(900)
+            started.clock.pass_ms(800)
 
         assert started.process("trader").exitcode == -9
 
