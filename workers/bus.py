@@ -41,7 +41,7 @@ from workers.journal import (
     read_generation,
     read_instruments,
 )
-from workers.log import mask_text
+from workers.logmask import mask_text
 from workers.messages import Messages, messages_of
 from workers.timing import timed
 

@@ -9,7 +9,7 @@ A line of the file is one JSON object:
     run        generation of the engine run
     sequence   of the row in the worker's log ring: a gap is a dropped message's place
     event      what happened
-    fields     the rest, by name
+    fields     the rest, by name; what JSON has no form for is text: "nan", "inf", bytes
     truncated  true when the message did not fit its row; else absent
 """
 
@@ -23,22 +23,18 @@ from typing import Any, Final
 import msgspec
 
 from engine import eventcodes
-from workers.log import MASK, is_secret_name, mask_text
 from workers.loglevels import level_name
+from workers.logmask import mask_text, masked_fields
 from workers.logrows import FORM_CODE, FORM_TRUNCATED, PAYLOAD, PAYLOAD_BYTES, ROW_BYTES
 
-DEPTH_MAX: Final = 6  # of nested values that are looked into
-_NAMES_MAX: Final = 4_096
-_PLAIN: Final = frozenset((int, float, bool, type(None)))  # nothing to hide in these
 _RESET: Final = "\x1b[0m"
 _COLOURS: Final = {
     "debug": "\x1b[2m", "info": "\x1b[32m", "warning": "\x1b[33m", "error": "\x1b[31m",
     "critical": "\x1b[1;41m",
 }  # fmt: skip
 
-_decode = msgspec.msgpack.Decoder(tuple[str, dict[str, Any]]).decode
+_decode = msgspec.msgpack.Decoder(tuple[Any, dict[str, Any]]).decode
 _level_name = lru_cache(maxsize=64)(level_name)
-_is_secret = lru_cache(maxsize=_NAMES_MAX)(is_secret_name)
 
 
 class Line(msgspec.Struct, omit_defaults=True, gc=False):
@@ -70,29 +66,6 @@ def time_text(epoch_ns: int) -> str:
     return f"{_second_text(second)}.{rest:09d}Z"
 
 
-def masked(value: object, depth: int = 0) -> object:
-    """Answers a value without secrets: by the names of its fields and in its texts."""
-    if type(value) is str:
-        return mask_text(value)
-    if isinstance(value, dict | list) and depth >= DEPTH_MAX:
-        return "..."
-    if isinstance(value, dict):
-        return masked_fields(value, depth + 1)
-    if isinstance(value, list):
-        return [masked(inner, depth + 1) for inner in value]
-    return value
-
-
-def masked_fields(fields: dict[Any, Any], depth: int = 0) -> dict[str, object]:
-    """Answers fields without secrets, their names as text."""
-    return {
-        str(key): MASK
-        if _is_secret(str(key))
-        else (value if type(value) in _PLAIN else masked(value, depth))
-        for key, value in fields.items()
-    }
-
-
 def read_line(head: list[int], row: memoryview, worker: str, run: int) -> Line:
     """Makes the line of one row.
 
@@ -113,7 +86,8 @@ def read_line(head: list[int], row: memoryview, worker: str, run: int) -> Line:
     except (msgspec.DecodeError, ValueError, TypeError) as error:
         event, fields = "log_row_unreadable", {"error": str(error), "form": form, "bytes": size}
     return Line(
-        time_text(head[1]), _level_name(tag & 0xFFFF), worker, head[4], run, head[0], event,
+        time_text(head[1]), _level_name(tag & 0xFFFF), worker, head[4], run, head[0],
+        mask_text(str(event)),
         masked_fields(fields), form == FORM_TRUNCATED,
     )  # fmt: skip
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from config.settings import Settings
 from config.topology import rings
-from shm.ring import CURSOR, DROPPED_COUNT, READER_BASE, READER_WORDS, RELEASED, Consumer, poll
+from shm.handles import Consumer
+from shm.ring import CURSOR, DROPPED_COUNT, READER_BASE, READER_WORDS, RELEASED, poll
 from shm.segment import Words
 from shm.stats import Counter
 from workers.agent import Phase, SegmentPlan

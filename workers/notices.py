@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from config.topology import workers
 from workers.context import Memory
-from workers.log import Logger, mask_text
+from workers.log import Logger
+from workers.logmask import mask_text
 from workers.status import HALT_NAMES
 
 LOOK_NS = 500_000_000

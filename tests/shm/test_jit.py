@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from functools import cache
 from typing import Any
@@ -28,6 +29,7 @@ from shm.jit import (
     fence_release,
     fence_sequential,
     handler_address,
+    held,
     jit,
     load_acquire,
     now_ns,
@@ -317,3 +319,36 @@ def test_a_users_own_numba_functions_keep_their_own_cache() -> None:
     config: Any = numba.config
 
     assert "tickring" not in config.CACHE_DIR
+
+
+def test_what_holds_the_gil_is_not_interrupted_by_a_busy_thread() -> None:
+    """The other thread runs bytecode for ever; it gets no turn inside a call that holds."""
+    counts = [0]
+    is_over = threading.Event()
+
+    def busy() -> None:
+        while not is_over.is_set():
+            counts[0] += 1
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        held_spin(1)
+        moved = []
+        for _ in range(5):
+            before = counts[0]
+            held_spin(2_000_000)
+            moved.append(counts[0] - before)
+    finally:
+        is_over.set()
+        thread.join()
+
+    assert min(moved) == 0
+
+
+@held
+def held_spin(duration_ns: int) -> int:
+    end_ns = now_ns() + duration_ns
+    while now_ns() < end_ns:
+        pause()
+    return 0

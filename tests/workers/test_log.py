@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,23 +13,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from engine.eventcodes import EVENT_BOOK_STALE, EVENT_INTENT_DENIED, INFO, WARNING
+from engine.eventcodes import (
+    CRITICAL,
+    DEBUG,
+    ERROR,
+    EVENT_BOOK_STALE,
+    EVENT_INTENT_DENIED,
+    INFO,
+    WARNING,
+)
 from shm import ring
-from shm.ring import GATING, Consumer, Producer
+from shm.handles import Consumer, Producer
+from shm.ring import GATING
 from shm.segment import Segment
-from workers.log import DEFERRED_MAX, Logger, bridge, encode, mask_text
+from workers.log import DEFERRED_MAX, Logger, bridge
+from workers.loglevels import NAMES
 from workers.loglines import Line, read_line, row_of
 from workers.logrows import (
     EPOCH_NS,
+    LEVEL_MASK,
     MONOTONIC_NS,
+    PAYLOAD,
     PAYLOAD_BYTES,
+    PORT_ALIGN,
+    PORT_OFFSET_NS,
+    PORT_OFFSET_UNTIL_NS,
     ROW_BYTES,
+    TOO_LONG,
     is_logged,
     log_event,
     warm,
+    write_message,
 )
 
 CAPACITY = 64
@@ -40,6 +57,7 @@ class Bench:
         self.consumer = Consumer(segment, 0)
         self.level = np.array([INFO], np.int64)
         self.logger = Logger(Producer(segment), "trader", self.level)
+        self.place = int(self.logger.port.ctypes.data) | INFO
 
     def lines(self) -> list[Line]:
         rows = self.consumer.poll(CAPACITY)
@@ -127,7 +145,7 @@ class TestLogger:
         bench.logger.info("broken", text="\ud800")
 
         odd, rude, broken = bench.lines()
-        assert odd.fields == {"path": "a/b", "number": "7", "big": str(1 << 70)}
+        assert odd.fields == {"path": "a/b", "number": 7, "big": str(1 << 70)}
         assert rude.fields == {"value": "<unprintable Rude: RuntimeError>"}
         assert broken.fields == {"text": "\\ud800"}
 
@@ -207,7 +225,103 @@ class TestLogger:
         finally:
             signal.signal(signal.SIGUSR1, before)
 
-        assert [line.event for line in bench.lines()] == ["in the middle", "in the handler"]
+        assert [line.event for line in bench.lines()] == ["in the handler", "in the middle"]
+
+    def test_message_of_any_thread_arrives_once_or_is_counted(self, bench: Bench) -> None:
+        def chatter(first: int) -> None:
+            for number in range(first, first + 50):
+                bench.logger.info("other", number=number)
+
+        threads = [threading.Thread(target=chatter, args=(50 * n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        lines = []
+        while any(thread.is_alive() for thread in threads) or bench.logger._deferred:
+            bench.logger.info("own")
+            lines += bench.lines()
+
+        numbers = [line.fields["number"] for line in lines if line.event == "other"]
+        assert len(set(numbers)) == len(numbers)
+        assert len(numbers) + bench.logger.dropped == 200
+
+    def test_secret_of_another_thread_never_waits_in_the_open(self, bench: Bench) -> None:
+        thread = threading.Thread(target=lambda: bench.logger.info("signed", key="hunter2"))
+        thread.start()
+        thread.join()
+
+        assert "hunter2" not in str(bench.logger._deferred)
+
+    def test_row_holds_nothing_of_the_memory_behind_its_payload(self, bench: Bench) -> None:
+        bench.consumer.rows[:] = -1
+        payload = b"\x92\xa1e\x80" + b"\xc0" * 9
+        for size in range(4, len(payload) + 1):
+            write = bench.consumer.cursor + 1
+            write_message(bench.place, id(payload[:size]))
+
+            row = bench.consumer.rows[write][PAYLOAD:].tobytes()
+            padded = -size % 8
+            assert row[: size + padded] == payload[:size] + bytes(padded)
+            assert set(row[size + padded :]) == {0xFF}
+
+    def test_payload_that_is_too_long_is_refused_and_nothing_is_written(self, bench: Bench) -> None:
+        assert write_message(bench.place, id(b"x" * (PAYLOAD_BYTES + 1))) == TOO_LONG
+        assert bench.consumer.lag == 0
+        assert write_message(bench.place, id(b"x" * PAYLOAD_BYTES)) == 0
+
+    def test_one_clock_stamps_both_times_until_its_difference_is_read_again(
+        self, bench: Bench
+    ) -> None:
+        port = bench.logger.port
+        port[PORT_OFFSET_NS], port[PORT_OFFSET_UNTIL_NS] = 5, 1 << 62
+        bench.logger.info("difference is believed")
+        port[PORT_OFFSET_UNTIL_NS] = 0
+        before_ns = time.time_ns()
+        bench.logger.info("clock is asked")
+
+        first, second = bench.consumer.poll(2)
+        assert first[EPOCH_NS] - first[MONOTONIC_NS] == 5
+        assert before_ns <= second[EPOCH_NS] <= time.time_ns()
+
+    def test_port_begins_where_every_level_fits_below(self, bench: Bench) -> None:
+        assert bench.logger.port.ctypes.data % PORT_ALIGN == 0
+        assert CRITICAL <= LEVEL_MASK < PORT_ALIGN
+
+    @pytest.mark.parametrize("level", [DEBUG, INFO, WARNING, ERROR, CRITICAL])
+    def test_every_method_writes_its_level(self, bench: Bench, level: int) -> None:
+        bench.level[0] = DEBUG
+        getattr(bench.logger, NAMES[level])("said")
+
+        assert bench.lines()[0].level == NAMES[level]
+
+
+CHILD = """
+import os, signal, sys
+import numpy as np
+from shm import ring
+from shm.handles import Producer
+from workers.log import Logger
+
+segment = ring.attach(sys.argv[1], capacity=int(sys.argv[2]), row_bytes=512)
+logger = Logger(Producer(segment), "trader", np.zeros(1, np.int64))
+for number in range(50):
+    logger.info("step", number=number)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.multiprocess
+@pytest.mark.slow
+def test_message_is_there_for_good_once_the_call_has_returned(
+    bench: Bench, segment_prefix: str
+) -> None:
+    """The writer kills itself right after its last call, as if anybody had."""
+    child = subprocess.run(
+        [sys.executable, "-c", CHILD, segment_prefix, str(CAPACITY)],
+        cwd=Path(__file__).parents[2], check=False,
+    )  # fmt: skip
+
+    assert child.returncode == -signal.SIGKILL
+    assert [line.fields["number"] for line in bench.lines()] == list(range(50))
 
 
 class TestTruncation:
@@ -218,20 +332,6 @@ class TestTruncation:
         assert line.truncated
         assert line.fields["symbol"] == "BTCUSDT"
         assert line.fields["text"].endswith("...")
-
-    @given(
-        event=st.text(max_size=2_000),
-        fields=st.dictionaries(
-            st.text(max_size=200),
-            st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=900)
-            | st.lists(st.text(max_size=90), max_size=20),
-            max_size=60,
-        ),
-    )  # fmt: skip
-    def test_payload_always_fits_its_row(self, event: str, fields: dict[str, object]) -> None:
-        payload, _ = encode(event, fields)
-
-        assert 0 < len(payload) <= PAYLOAD_BYTES
 
 
 class TestEventCodes:
@@ -287,20 +387,6 @@ class TestBridge:
         logging.getLogger("websockets").error("once")
 
         assert len(bench.lines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("text", "masked"),
-    [
-        ("postgresql://a:b@host/db", "postgresql://a:***@host/db"),
-        ("redis://:b@host", "redis://:***@host"),
-        ("signature=abc&timestamp=1", "signature=***&timestamp=1"),
-        ('{"apiKey": "abc", "n": 1}', '{"apiKey": "***", "n": 1}'),
-        ("price=5 key figures: none", "price=5 key figures: none"),
-    ],
-)
-def test_mask_text_hides_the_secret_and_nothing_else(text: str, masked: str) -> None:
-    assert mask_text(text) == masked
 
 
 def test_warming_touches_no_ring(bench: Bench) -> None:

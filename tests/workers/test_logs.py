@@ -24,7 +24,8 @@ from workers.context import Memory
 from workers.log import Logger
 from workers.logfile import existing, log_path
 from workers.loglines import Line, decode_line
-from workers.logrows import MESSAGE_EPOCH_NS, MESSAGE_MONOTONIC_NS
+from workers.logpack import pack
+from workers.logrows import PORT_PID, write_again
 from workers.logs import BATCH_MAX, Console, LogsAgent, Source, due, merge
 
 LATER_NS = 1 << 62
@@ -33,10 +34,8 @@ WORKERS = ("trader", "keeper", "supervisor")
 
 def stamped(logger: Logger, time_ns: int, event: str) -> None:
     """Logs as if at another time."""
-    words = logger.port
-    words[MESSAGE_EPOCH_NS] = words[MESSAGE_MONOTONIC_NS] = time_ns
-    logger.info(event)
-    words[MESSAGE_EPOCH_NS] = 0
+    payload, form = pack(event, {})
+    write_again(int(logger.port.ctypes.data) | INFO, id(payload), form, time_ns, time_ns)
 
 
 def started(memory: Memory) -> LogsAgent:
@@ -163,7 +162,7 @@ class TestCollector:
         agent = started(memory)
         logger = memory.logger("trader")
         logger.info("ready")
-        logger.port[4] = 0
+        logger.port[PORT_PID] = 0
         logger.info("unsigned")
         drain(agent)
         agent.on_close()

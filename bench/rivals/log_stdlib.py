@@ -1,0 +1,72 @@
+"""Bench rivals: the standard library's logging, into a file at once or by queue and thread.
+
+Both write plain text, which is cheaper than JSON.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+from logging.handlers import QueueHandler, QueueListener
+from typing import Any
+
+from bench.support.log_load import Place, pin
+
+FORMAT = "%(asctime)s.%(msecs)03d %(levelname)s %(process)d %(name)s %(message)s"
+MESSAGE = "order sent order=%s price_ticks=%d ratio=%s"
+
+
+class StandardFile:
+    """A FileHandler."""
+
+    def __init__(self, place: Place) -> None:
+        self._path = place.folder / "rival.log"
+        self._handler = logging.FileHandler(self._path)
+        self._handler.setFormatter(logging.Formatter(FORMAT))
+        self._logger = logging.getLogger("bench")
+        self._logger.setLevel(logging.INFO)
+        self._logger.propagate = False
+        self._logger.addHandler(self.front(place))
+
+    def front(self, place: Place) -> logging.Handler:
+        """Answers the handler that the caller meets."""
+        del place
+        return self._handler
+
+    def log(self, number: int) -> None:
+        """Logs one message."""
+        self._logger.info(MESSAGE, "TR1-17", number, 0.5)
+
+    def backlog(self) -> int:
+        """Answers 0: the caller has written each message itself."""
+        return 0
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._handler.close()
+
+    def lines(self) -> int:
+        """Counts the messages in the file."""
+        return self._path.read_bytes().count(b"order sent")
+
+
+class StandardQueue(StandardFile):
+    """A QueueHandler, and a QueueListener's thread in front of the FileHandler."""
+
+    def front(self, place: Place) -> logging.Handler:
+        """Starts the thread; answers the handler that the caller meets."""
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._listener = QueueListener(self._queue, self._handler)
+        self._listener.start()
+        thread: Any = self._listener._thread  # noqa: SLF001 - it is pinned like every helper
+        pin(thread.native_id, place.other_core)
+        return QueueHandler(self._queue)
+
+    def backlog(self) -> int:
+        """Answers how many records wait for the thread."""
+        return self._queue.qsize()
+
+    def close(self) -> None:
+        """Ends the thread with everything written."""
+        self._listener.stop()
+        super().close()
