@@ -45,7 +45,7 @@ def card(cores: tuple[int, ...]) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "governor": _first_line("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
-        "steal_ticks": _steal(),
+        "steal_ticks": steal_ticks(),
         "clock_ns": round(clock_cost_ns(), 1),
     }
 
@@ -64,6 +64,6 @@ def _cpu() -> str:
     return platform.machine()
 
 
-def _steal() -> int:
+def steal_ticks() -> int:
     """Answers the ticks that the host has taken from us since boot."""
     return int(_first_line("/proc/stat").split()[8])
