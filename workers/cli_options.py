@@ -17,6 +17,7 @@ from config.settings import Settings
 from workers import preflight
 from workers.arguments import speed_of
 from workers.exchange.capture import Scan
+from workers.terminal import stderr_console
 
 Config = Annotated[
     Path | None,
@@ -105,11 +106,12 @@ def refuse_what_cannot_start(
 ) -> None:
     """Says every reason why this configuration cannot start here, a line each, and exits with 2."""
     where = config or DEFAULT_PROFILE
-    is_refused = False
-    for line in preflight.problems(settings, folder, found):
-        is_refused = True
+    # The first time strategies are compiled here, which takes some seconds.
+    with stderr_console().status("checking the configuration"):
+        lines = list(preflight.problems(settings, folder, found))
+    for line in lines:
         sys.stderr.write(f"tickring: {where}: {shown_safely(line)}\n")
-    if is_refused:
+    if lines:
         raise typer.Exit(2)
 
 

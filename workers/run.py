@@ -101,8 +101,12 @@ class EngineRun:
     def _warm(self) -> None:
         steps = len(warm.LOADED)
         with _progress(self._console) as progress:
-            task = progress.add_task("compiling (cached for the next start)", total=steps)
-            warm.compile_all(lambda _: progress.advance(task))
+            what = "compiling (cached for the next start)"
+            task = progress.add_task(what, total=steps)
+            warm.compile_all(
+                told=lambda _: progress.update(task, advance=1, description=what),
+                naming=lambda name: progress.update(task, description=f"compiling {name}"),
+            )
 
     def _supervise(self, supervisor: Supervisor, seconds: float | None) -> int:
         server = ControlServer(self._data_dir, handlers(supervisor))
