@@ -16,6 +16,7 @@ import redis
 
 from tests.system import sequences
 from tests.system.conftest import Starter
+from tests.system.profiles import demo
 
 pytestmark = [pytest.mark.multiprocess, pytest.mark.services, pytest.mark.slow]
 
@@ -26,23 +27,6 @@ NAMED_METRICS = (
     "risk_check_time_seconds_count",
     "websocket_message_rate",
 )
-DEMO = """
-[engine]
-name = "services"
-{more}
-[[strategies]]
-name = "taker"
-use = "engine.strategies.imbalance:STRATEGY"
-[[strategies]]
-name = "maker"
-use = "engine.strategies.maker:STRATEGY"
-[[workers]]
-name = "trader"
-agents = ["ingest.0", "signal", "risk", "execution"]
-[[workers]]
-name = "cold"
-agents = ["exchange", "recorder", "store", "bus", "logs", "monitor"]
-"""
 
 
 def test_rows_in_postgres_equal_the_journal(start: Starter, postgres_url: str) -> None:
@@ -58,7 +42,7 @@ def test_rows_in_postgres_equal_the_journal(start: Starter, postgres_url: str) -
 
     asyncio.run(run("postgres", "create database engine_run"))
     store = f'[store]\nurl = "{base}/engine_run"\n'
-    engine = start("--for", "6s", config=DEMO.format(more=store))
+    engine = start("--for", "6s", config=demo("services", more=store))
     summary = engine.summary()
     rows = {
         table: tuple(asyncio.run(run("engine_run", sequences.TABLE.format(table)))[0])
@@ -111,7 +95,7 @@ def test_a_redis_subscriber_hears_every_order_and_fill(
     listener = Listener(redis_url, prefix, encoding)
     bus = f'[bus]\nurl = "{redis_url}"\nprefix = "{prefix}"\nencoding = "{encoding}"\n'
     try:
-        summary = start("--for", "6s", config=DEMO.format(more=bus)).summary()
+        summary = start("--for", "6s", config=demo("services", more=bus)).summary()
     finally:
         listener.close()
     heard = {channel: len(messages) for channel, messages in listener.messages.items()}
@@ -126,7 +110,7 @@ def test_a_redis_subscriber_hears_every_order_and_fill(
 
 
 def test_metrics_pass_promtool_and_the_named_ones_move(start: Starter, promtool: str) -> None:
-    engine = start(config=DEMO.format(more=""))
+    engine = start(config=demo("services", more=""))
     engine.wait_trading()
 
     def metrics() -> dict[str, float]:
