@@ -13,8 +13,8 @@
 Each letter is a process that spins on a core of its own, compiled at both ends (tickring: numba,
 c_reference: C over the same memory); the rivals and tickring_python run plain Python at both ends.
 A record has 64 bytes, all written, all read. The subjects take turns, tickring and C several times
-a turn and in changing order, so what the host does to one it does to the other; ratios are medians
-of ratios turn by turn. A regression here means that the ring costs more than it must.
+a turn and in changing order, so what the host does to one it does to the other; a run is the median
+of its slices, ratios are medians of ratios run by run. A regression here means that the ring costs more than it must.
 
 One at a time is claim, write, publish for each record; the reader takes whatever is there, as a
 reader does. A round trip is one record there and one back, and includes one reading of the clock.
@@ -55,9 +55,9 @@ class Plan:
     """How much is measured."""
 
     turns: int = 5
-    slices: int = 4  # of tickring and C in a turn
-    slice_s: float = 0.05
-    round_trips: int = 50_000  # in a slice
+    slices: int = 6  # of tickring and C in a turn
+    slice_s: float = 0.04
+    round_trips: int = 40_000  # in a slice
     rival_s: float = 0.1
     java_s: float = 0.2
     load_s: float = 0.15
@@ -125,7 +125,7 @@ class Bench:
                 batched.append(ring_runs.throughput(loops, count, BATCH, self._cores))
                 trips.append(ring_runs.round_trips(loops, self._plan.round_trips, self._cores))
         for name, (singly, batched, trips) in found.items():
-            run = Run(_mean_rate(singly), _mean_rate(batched), np.concatenate(trips))
+            run = Run(float(np.median(singly)), float(np.median(batched)), np.concatenate(trips))
             self._keep(name, run)
 
     def _keep(self, name: str, run: Run) -> None:
@@ -198,11 +198,6 @@ class Bench:
         return curve
 
 
-def _mean_rate(rates: list[float]) -> float:
-    """Answers the rate over slices of equal size."""
-    return len(rates) / sum(1.0 / rate for rate in rates)
-
-
 def _compiled(folder: Path) -> tuple[list[Loops], str]:
     """Answers ours and C's loops, and why C's are missing if they are."""
     found = [ring_runs.tickring_loops()]
@@ -262,6 +257,7 @@ def main() -> None:
     steal_before = steal_ticks()
     with tempfile.TemporaryDirectory(prefix="tickring-bench-") as folder:
         compiled, reason = _compiled(Path(folder))
+        face = python_face.costs()  # before any process is forked: it also loads what they call
         bench = Bench(plan, cores, compiled)
         if reason:
             bench.skip(C_NAME, reason)
@@ -277,7 +273,7 @@ def main() -> None:
             "topologies": _topologies(compiled, plan, is_crowded=options.crowded),
             "load_curve": curves,
             "publish_alone_ns": alone,
-            "python_face": python_face.costs(),
+            "python_face": face,
             "turns": plan.turns,
             "machine": card(cores)
             | {

@@ -24,6 +24,7 @@ from shm.segment import Words
 RECORD_BYTES = 64
 RECORD = bytes(range(RECORD_BYTES))
 BATCH = 64
+WARM = 64  # records before the clock starts: both ends have met, their code is loaded
 HEAD = 16
 START_NS, END_NS = range(2)
 
@@ -81,6 +82,20 @@ def _move_all(move: Move, count: int) -> None:
         moved += move()
 
 
+def _write(channel: Channel, push: Push | None, move: Move | None, count: int) -> None:
+    if move is not None:
+        _move_all(move, count)
+    elif push is not None:
+        _push_all(channel, push, count)
+
+
+def _read(channel: Channel, pop: Pop | None, move: Move | None, count: int) -> None:
+    if move is not None:
+        _move_all(move, count)
+    elif pop is not None:
+        _pop_all(channel, pop, count)
+
+
 def _linger(gate: Gate) -> None:
     """Keeps this end alive until the other has all: some channels end with their writer."""
     while gate.words[END_NS] == 0:
@@ -94,22 +109,18 @@ def throughput(make: Make, count: int, cores: Sequence[int], *, is_batched: bool
     def write(gate: Gate) -> None:
         move = channel.batch_writer() if is_batched and channel.batch_writer else None
         push = channel.writer() if move is None else None
+        _write(channel, push, move, WARM)
         gate.wait()
         gate.words[START_NS] = time.perf_counter_ns()
-        if move is not None:
-            _move_all(move, count)
-        elif push is not None:
-            _push_all(channel, push, count)
+        _write(channel, push, move, count)
         _linger(gate)
 
     def read(gate: Gate) -> None:
         move = channel.batch_reader() if channel.batch_reader else None
         pop = channel.reader() if move is None else None
+        _read(channel, pop, move, WARM)
         gate.wait()
-        if move is not None:
-            _move_all(move, count)
-        elif pop is not None:
-            _pop_all(channel, pop, count)
+        _read(channel, pop, move, count)
         gate.words[END_NS] = time.perf_counter_ns()
 
     try:
@@ -158,6 +169,7 @@ def round_trips(make: Make, count: int, cores: Sequence[int]) -> Words:
 
     def ping(gate: Gate) -> None:
         push, pop = there.writer(), back.reader()
+        _ping(there, push, pop, WARM)
         gate.wait()
         times_ns = _ping(there, push, pop, count)
         gate.words[HEAD:] = np.diff(np.array(times_ns, np.int64))
@@ -165,6 +177,7 @@ def round_trips(make: Make, count: int, cores: Sequence[int]) -> Words:
 
     def pong(gate: Gate) -> None:
         pop, push = there.reader(), back.writer()
+        _pong(back, push, pop, WARM)
         gate.wait()
         _pong(back, push, pop, count)
         _linger(gate)
