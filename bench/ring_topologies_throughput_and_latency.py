@@ -14,7 +14,8 @@ Each letter is a process that spins on a core of its own, compiled at both ends 
 c_reference: C over the same memory); the rivals and tickring_python run plain Python at both ends.
 A record has 64 bytes, all written, all read. The subjects take turns, tickring and C several times
 a turn and in changing order, so what the host does to one it does to the other; a run is the median
-of its slices, ratios are medians of ratios run by run. A regression here means that the ring costs more than it must.
+of its slices, a ratio the median of ratios run by run. A regression here means that the ring costs
+more than it must.
 
 One at a time is claim, write, publish for each record; the reader takes whatever is there, as a
 reader does. A round trip is one record there and one back, and includes one reading of the clock.

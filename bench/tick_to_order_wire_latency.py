@@ -70,11 +70,13 @@ name = "rest"
 agents = ["recorder", "logs"]
 idle = "backoff"
 scheduler = "idle"
+timer_slack_ns = 1000000
 [[workers]]
 name = "store"
 agents = ["store"]
 idle = "backoff"
 scheduler = "idle"
+timer_slack_ns = 1000000
 [monitor]
 enabled = false
 """
