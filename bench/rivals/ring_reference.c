@@ -100,7 +100,7 @@ static inline word slowest_gating(const producer *p) {
     return slowest;
 }
 
-/* Waits until `last` may be written, and announces it and a little more. */
+/* Waits until `last` may be written, and announces it and a little more, as `grant` does. */
 static inline void claim(producer *p, word last) {
     while (last > p->claimed) {
         word room = slowest_gating(p) + p->r.capacity;

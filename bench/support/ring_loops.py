@@ -120,10 +120,11 @@ def read(ports: Words, count: int, out: Words) -> None:
 def forward(ports: Words, count: int) -> int:
     """Moves `count` records from ring 0 to ring 1, as a step of a pipeline does."""
     source, rows, reader = port_control(ports, 0), port_rows(ports, 0, ROW_WORDS), ports[0, 3]
-    sink, out = port_control(ports, 1), port_rows(ports, 1, ROW_WORDS)
+    out_control, out = port_control(ports, 1), port_rows(ports, 1, ROW_WORDS)
     sequence = released(source, reader)
     last = sequence + count
     faults = 0
+    granted = cursor = out_control[CURSOR]
     while sequence < last:
         upto = min(poll(source, reader), last)
         if upto == sequence:
@@ -131,12 +132,13 @@ def forward(ports: Words, count: int) -> int:
             continue
         for place in range(sequence + 1, upto + 1):
             faults |= _faults(rows, place, place)
-            made = claim(sink, 1)
-            while made < 0:
-                pause()
-                made = claim(sink, 1)
-            _fill(out, made, place)
-            publish(sink, made)
+            while cursor >= granted:
+                granted = grant(out_control, GRANT_MAX)
+                if granted < 0:
+                    pause()
+            cursor += 1
+            _fill(out, cursor, place)
+            publish(out_control, cursor)
         sequence = upto
         release(source, reader, sequence)
     return int(faults != 0)
@@ -167,21 +169,23 @@ def ping(ports: Words, count: int, out: Words) -> int:
     there, rows = port_control(ports, 0), port_rows(ports, 0, ROW_WORDS)
     back, answers, reader = port_control(ports, 1), port_rows(ports, 1, ROW_WORDS), ports[1, 3]
     seen = released(back, reader)
+    granted = cursor = there[CURSOR]
     faults = 0
     before_ns = now_ns()
     for index in range(count):
-        sequence = claim(there, 1)
-        while sequence < 0:
-            pause()
-            sequence = claim(there, 1)
-        _fill(rows, sequence, sequence)
-        publish(there, sequence)
+        while cursor >= granted:
+            granted = grant(there, GRANT_MAX)
+            if granted < 0:
+                pause()
+        cursor += 1
+        _fill(rows, cursor, cursor)
+        publish(there, cursor)
         upto = poll(back, reader)
         while upto == seen:
             pause()
             upto = poll(back, reader)
         seen = upto
-        faults |= _faults(answers, seen, sequence)
+        faults |= _faults(answers, seen, cursor)
         release(back, reader, seen)
         after_ns = now_ns()
         out[index] = after_ns - before_ns
@@ -195,6 +199,7 @@ def pong(ports: Words, count: int) -> int:
     there, rows, reader = port_control(ports, 0), port_rows(ports, 0, ROW_WORDS), ports[0, 3]
     back, answers = port_control(ports, 1), port_rows(ports, 1, ROW_WORDS)
     seen = released(there, reader)
+    granted = cursor = back[CURSOR]
     faults = 0
     for _ in range(count):
         upto = poll(there, reader)
@@ -203,12 +208,13 @@ def pong(ports: Words, count: int) -> int:
             upto = poll(there, reader)
         seen = upto
         faults |= _faults(rows, seen, seen)
-        sequence = claim(back, 1)
-        while sequence < 0:
-            pause()
-            sequence = claim(back, 1)
-        _fill(answers, sequence, seen)
-        publish(back, sequence)
+        while cursor >= granted:
+            granted = grant(back, GRANT_MAX)
+            if granted < 0:
+                pause()
+        cursor += 1
+        _fill(answers, cursor, seen)
+        publish(back, cursor)
         release(there, reader, seen)
     return int(faults != 0)
 
@@ -219,18 +225,20 @@ def write_paced(ports: Words, count: int, gap_ps: int) -> None:
     control, rows = port_control(ports, 0), port_rows(ports, 0, ROW_WORDS)
     start_ns = now_ns()
     sent, clock_ns = 0, start_ns
+    granted = cursor = control[CURSOR]
     while sent < count:
         due_ns = start_ns + sent * gap_ps // 1_000
         if due_ns > clock_ns:
             clock_ns = now_ns()
             continue
-        sequence = claim(control, 1)
-        while sequence < 0:
-            pause()
-            sequence = claim(control, 1)
-        _fill(rows, sequence, sequence)
-        rows[sequence & (len(rows) - 1), _DUE] = due_ns
-        publish(control, sequence)
+        while cursor >= granted:
+            granted = grant(control, GRANT_MAX)
+            if granted < 0:
+                pause()
+        cursor += 1
+        _fill(rows, cursor, cursor)
+        rows[cursor & (len(rows) - 1), _DUE] = due_ns
+        publish(control, cursor)
         sent += 1
 
 
