@@ -44,24 +44,6 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _log_levels(settings)
 
 
-def check_host(settings: Settings, cores: frozenset[int]) -> tuple[str, ...]:
-    """Checks a configuration against the host it is about to run on.
-
-    Args:
-        settings: a configuration without `problems`.
-        cores: the cores that this process may use.
-
-    Returns:
-        Warnings, one line each: things that work, but will be slow.
-
-    Raises:
-        ValueError: a worker is pinned to a core that is not there.
-    """
-    for problem in host_problems(settings, cores):
-        raise ValueError(problem)
-    return tuple(host_warnings(settings, cores))
-
-
 def host_problems(settings: Settings, cores: frozenset[int]) -> Iterator[str]:
     """Yields one line for every core that this host will not give.
 

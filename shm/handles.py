@@ -61,7 +61,7 @@ class Handle:
 
     def row(self, sequence: int) -> Words:
         """Views the record `sequence` in place, (row_words,) int64."""
-        view: Words = self.rows[sequence & (self.capacity - 1)]
+        view: Words = self.rows[sequence & self._mask]
         return view
 
     def port(self, reader: int = 0) -> Words:
@@ -108,7 +108,7 @@ class Producer(Handle):
             self._fill(self.row(sequence), np.asarray(record))
         words[start] = sequence
         if self._is_plain:
-            # Pairs with poll in this file: a release store, see HAS_STRONG_ORDER.
+            # Pairs with poll in shm/ring.py and _poll here: a release store, see HAS_STRONG_ORDER.
             self._words[CURSOR] = sequence
         else:
             publish(self.control, sequence)
@@ -179,8 +179,9 @@ class Consumer(Handle):
                 return None
         start = (sequence & self._mask) * self.row_words
         record = self._line[start : start + self.row_words].tobytes()
+        # `release` again, without the call: it would be a fifth of what a record costs.
         if HAS_STRONG_ORDER:
-            words[at] = sequence  # pairs with slowest_gating in this file: a release store
+            words[at] = sequence  # pairs with slowest_gating in shm/ring.py: a release store
         else:
             release(self.control, self.reader, sequence)
         return record
@@ -188,7 +189,7 @@ class Consumer(Handle):
     def release(self, sequence: int) -> None:
         """Gives every record up to `sequence` back to the producer."""
         if HAS_STRONG_ORDER:
-            # Pairs with slowest_gating in this file: a release store.
+            # Pairs with slowest_gating in shm/ring.py: a release store.
             self._words[self._released_at] = sequence
         else:
             release(self.control, self.reader, sequence)
@@ -197,7 +198,7 @@ class Consumer(Handle):
         if not HAS_STRONG_ORDER:
             return poll(self.control, self.reader)
         words = self._words
-        # Pairs with publish in this file: an acquire load.
+        # Pairs with publish in shm/ring.py and append here: an acquire load.
         cursor: int = words[CURSOR]
         words[self._released_at + CURSOR_CACHED] = cursor
         return cursor

@@ -211,14 +211,16 @@ class Park:
             _wait_one(self._vector[0], self._deadline, bound)
 
 
-def strategy(name: str, consumers: Sequence[Consumer]) -> IdleStrategy:
+def strategy(
+    name: str, consumers: Sequence[Consumer], park_ns_max: int = PARK_NS_MAX
+) -> IdleStrategy:
     """Answers the idle strategy of a configured name: spin, yield, backoff or park.
 
     Raises:
         ValueError: when there is none of this name, or a ring cannot be parked on.
     """
     if name == "park":
-        return Park(consumers)
+        return Park(consumers, park_ns_max)
     plain: dict[str, type[Spin | Yield | Backoff]] = {
         "spin": Spin,
         "yield": Yield,

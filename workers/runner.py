@@ -143,7 +143,7 @@ class LoopRunner:
         idle: str,
         signals: Signals,
         consumers: Sequence[Consumer] = (),
-        park_ns_max: int = park.PARK_NS_MAX,
+        park_ns_max: int = PARK_NS_MAX,
     ) -> None:
         self._duty, self._idle, self._signals = duty, idle, signals
         self._consumers, self._park_ns_max = consumers, park_ns_max
@@ -210,7 +210,7 @@ class LoopRunner:
             return
         self._is_open = True
         self._loop.add_signal_handler(NUDGE, self.wake)
-        if self._idle == "park" and self._consumers:
+        if self._consumers:
             self._parker = Parker(self._consumers, self._loop, self.wake, self._park_ns_max)
         self._duty.bind()
         self._duty.ready()
@@ -290,16 +290,16 @@ def _live(
     contexts = [AgentContext(memory, worker.name, agent, logger) for agent in worker.agents]
     agents, duty = _begin(memory, index, contexts, logger)
     loop_agents = [agent for agent in agents if isinstance(agent, LoopAgent)]
+    consumers, park_ns_max = _consumers(memory, worker), _park_ns_max(memory)
     try:
         if loop_agents:
-            consumers = _consumers(memory, worker)
-            runner = LoopRunner(duty, worker.idle, signals, consumers, _park_ns_max(memory))
+            runner = LoopRunner(duty, worker.idle, signals, consumers, park_ns_max)
             for context in contexts:
                 context.wake = runner.wake
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
                 loop.run(runner.run(loop_agents))
         else:
-            run_plain(duty, _strategy(memory, worker), signals)
+            run_plain(duty, park.strategy(worker.idle, consumers, park_ns_max), signals)
     finally:
         for agent in reversed(agents):
             agent.on_close()
@@ -327,15 +327,10 @@ def _park_ns_max(memory: Memory) -> int:
     return min(PARK_NS_MAX, heartbeat_ns // 4)
 
 
-def _strategy(memory: Memory, worker: WorkerSettings) -> park.IdleStrategy:
-    consumers = _consumers(memory, worker)
-    if worker.idle == "park":
-        return park.Park(consumers, _park_ns_max(memory))
-    return park.strategy(worker.idle, consumers)
-
-
 def _consumers(memory: Memory, worker: WorkerSettings) -> list[Consumer]:
-    """Answers every ring end of a worker's agents, for parking on."""
+    """Answers every ring end of a worker's agents to park on, none for one that does not park."""
+    if worker.idle != "park":
+        return []
     return [
         memory.consumer(plan.name, agent)
         for plan in memory.ring_plans

@@ -34,6 +34,7 @@ from workers.stopsignals import NUDGE, STOP_SIGNALS
 
 TICK_S = 0.02
 CALM_TICK_S = 0.1  # while every worker is well; an end or a request is heard at once all the same
+PAUSE_SHARE = 0.5  # of heartbeat_ms_max: a longer turn means that this process stood still
 EXIT_S_MAX = 3.0
 
 
@@ -79,6 +80,9 @@ class Supervisor:
         self._has_limits = False
         self._is_started = self._is_calm = False
         self._operator_level = 0
+        self._pause_ns = int(PAUSE_SHARE * run.settings.engine.heartbeat_ms_max * 1_000_000)
+        # Far below what counts as a pause, or every calm turn would excuse every silence.
+        self._calm_tick_s = max(TICK_S, min(CALM_TICK_S, self._pause_ns / 5e9))
         self._turn_ns = 0
         self._paused_ns = 0  # how long this process stood still
         self.halt_reason = ""
@@ -158,8 +162,8 @@ class Supervisor:
                 self.notices.warning("host refused a setting", worker=row.name, refused=refused)
 
     def turn(self) -> None:
-        """Runs the main loop once; waits at most TICK_S for news, or CALM_TICK_S."""
-        self._spawner.wait(CALM_TICK_S if self._is_calm else TICK_S)
+        """Runs the main loop once; waits at most TICK_S for news, when all is well CALM_TICK_S."""
+        self._spawner.wait(self._calm_tick_s if self._is_calm else TICK_S)
         now_ns = self._clock()
         self._note_pause(now_ns)
         for worker in self.workers:
@@ -182,7 +186,7 @@ class Supervisor:
         """
         gap_ns = now_ns - self._turn_ns if self._turn_ns else 0
         self._turn_ns = now_ns
-        if gap_ns > self.run.settings.engine.heartbeat_ms_max * 500_000:  # half of the time
+        if gap_ns > self._pause_ns:
             self._paused_ns += gap_ns
             for worker in self.workers:
                 worker.excuse(gap_ns, now_ns)

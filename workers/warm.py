@@ -127,6 +127,7 @@ def main() -> None:
     """Fills the cache: with the modules named on the command line, or with everything."""
     if len(sys.argv) == 1:
         compile_all(told=_say)
+        return
     with watched(_say):
         for name in sys.argv[1:]:
             _warm(name)

@@ -292,12 +292,12 @@ poll by plain moves of a weak machine: torn in handles
 release by plain moves of a weak machine: overwritten in handles
 -        if HAS_STRONG_ORDER:
 +        if True:
-             # Pairs with slowest_gating in this file: a release store.
+             # Pairs with slowest_gating in shm/ring.py: a release store.
 
 take by plain moves of a weak machine: overwritten in batches
 -        if HAS_STRONG_ORDER:
 +        if True:
-             words[at] = sequence  # pairs with slowest_gating in this file: a release store
+             words[at] = sequence  # pairs with slowest_gating in shm/ring.py: a release store
 
 poll of a handle one record too many: torn in handles
 -        count = min(self._poll() - first + 1, records_max)

@@ -220,6 +220,17 @@ class TestSilence:
         assert [started.process(name).exitcode for name in NAMES] == [None] * 3
         assert started.said[0].startswith("warning: supervisor stood still: ms=3600")
 
+    def test_a_calm_turn_is_never_taken_for_a_pause(
+        self, segment_prefix: str, tmp_path: Path
+    ) -> None:
+        """However little silence is allowed: or no silence would ever count."""
+        with crew(crew_settings(segment_prefix, heartbeat_ms_max=200), tmp_path) as made:
+            made.start()
+            for _ in range(3):
+                made.supervisor.turn()
+
+            assert [text for text in made.said if "stood still" in text] == []
+
     @pytest.mark.parametrize("beats_after", [0, 1])
     def test_a_worker_that_hangs_is_killed_after_a_pause_as_well(
         self, started: Crew, beats_after: int
