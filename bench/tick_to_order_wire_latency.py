@@ -68,13 +68,14 @@ idle = "spin"
 [[workers]]
 name = "rest"
 agents = ["recorder", "logs"]
-idle = "backoff"
+idle = "park"
+linger_us = 5000
 scheduler = "idle"
 timer_slack_ns = 1000000
 [[workers]]
 name = "store"
 agents = ["store"]
-idle = "backoff"
+idle = "park"
 scheduler = "idle"
 timer_slack_ns = 1000000
 [monitor]

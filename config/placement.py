@@ -29,6 +29,7 @@ from config.topology import (
 WORKERS_MAX: Final = 32
 CORES_MAX: Final = 4_096
 FIFO_PRIORITY_MAX: Final = 99
+LINGER_US_MAX: Final = 100_000
 
 _LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 
@@ -38,6 +39,7 @@ def problems(settings: Settings) -> Iterator[str]:
     yield from _names(settings.workers)
     for worker in settings.workers:
         yield from _worker(worker, settings)
+        yield from _linger(worker)
     yield from _hosting(settings)
     yield from _ingest_split(settings)
     yield from _core_clashes(workers(settings))
@@ -95,6 +97,10 @@ def _is_spinning(worker: WorkerSettings) -> bool:
     return worker.idle == "spin" and not _is_background(worker)
 
 
+def _is_hot(agent: str) -> bool:
+    return agent in ("signal", "risk", "execution") or INGEST.fullmatch(agent) is not None
+
+
 def _is_background(worker: WorkerSettings) -> bool:
     """Answers whether a worker gives way to others on its core."""
     return worker.scheduler == "idle" or worker.nice >= 10  # noqa: PLR2004 - half way down
@@ -130,6 +136,18 @@ def _worker(worker: WorkerSettings, settings: Settings) -> Iterator[str]:
             yield f"{key}.agents must be of {known}: agent={agent!r}"
     for agent, taken in worker.ingest_symbols.items():
         yield from _ingest_symbols(worker, agent, taken, settings.market.symbols)
+
+
+def _linger(worker: WorkerSettings) -> Iterator[str]:
+    key = f"workers.{worker.name}.linger_us"
+    if not 0 <= worker.linger_us <= LINGER_US_MAX:
+        yield f"{key} must be 0 to {LINGER_US_MAX}: linger_us={worker.linger_us}"
+    hot = [agent for agent in worker.agents if _is_hot(agent)]
+    if worker.linger_us and hot:
+        yield (
+            f"{key} must be 0 for agents on the way from quote to order: "
+            f"linger_us={worker.linger_us} agents={','.join(hot)}; it is for those that batch"
+        )
 
 
 def _ingest_symbols(

@@ -183,6 +183,7 @@ class WorkerSettings(Section, frozen=True, kw_only=True):
     priority: int = 0  # of fifo
     lock_memory: bool = False
     timer_slack_ns: int = 1_000
+    linger_us: int = 0  # after a cycle with little work, so that records gather; for batch workers
     ingest_symbols: dict[str, tuple[str, ...]] = {}  # agent "ingest.K" -> its symbols; empty: all
 
 

@@ -39,6 +39,7 @@ from shm.segment import Words
 PARK_NS_MAX = 50_000_000
 HELD_NS_MAX = 1_000_000  # while a reader holds records that it cannot release yet
 FALLBACK_NS_MAX = 1_000_000  # between looks at several rings without futex_waitv
+FULL_WORK = 1_000  # a cycle that did as much may have left some: nobody lingers after it
 SPIN_NS = 20_000  # backoff: spins this long after the last work, then yields, then sleeps
 YIELD_NS = 200_000
 _WAITV = 449  # the same number on x86-64 and aarch64
@@ -209,6 +210,24 @@ class Park:
         else:
             bound = sleep_ns if count == 1 else min(sleep_ns, FALLBACK_NS_MAX)
             _wait_one(self._vector[0], self._deadline, bound)
+
+
+class Linger:
+    """Sleeps after every cycle with little work, so that the next one has more of it to do.
+
+    For readers that work in batches: each wake-up costs its core the same, however little there is
+    to do. What is left to wait for goes to the strategy inside.
+    """
+
+    def __init__(self, inside: IdleStrategy, linger_ns: int) -> None:
+        self._inside, self._linger_ns = inside, linger_ns
+        self._time = np.zeros(2, np.int64)
+
+    def idle(self, work_count: int) -> None:
+        """Sleeps when there was a little work, idles as the strategy inside when there was none."""
+        self._inside.idle(work_count)
+        if 0 < work_count < FULL_WORK:
+            _nap(self._time, self._linger_ns)
 
 
 def strategy(

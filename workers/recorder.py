@@ -46,7 +46,6 @@ from workers.journal import (
 from workers.journal_flush import Flusher, FlushJob
 from workers.journal_writer import RingWriter
 
-LINGER_NS = 500_000  # records gather this long, so that a frame and its write serve several
 RETRY_NS, RETRY_NS_MAX = 20_000_000, 1_000_000_000
 TELL_NS = 100_000_000  # between updates of the lag gauges
 INSTRUMENTS_NS = 500_000_000  # between looks at the instruments
@@ -93,7 +92,7 @@ class RecorderAgent:
         self._flusher = Flusher()
         self._job = FlushJob((), (), ())
         self._failing: dict[str, int] = {}  # what does not succeed -> how often it failed since
-        self._append_at = self._retry_at = self._flush_at = self._tell_at = self._instruments_at = 0
+        self._retry_at = self._flush_at = self._tell_at = self._instruments_at = 0
         self._instruments: tuple[Instrument, ...] = ()
 
     @staticmethod
@@ -122,8 +121,7 @@ class RecorderAgent:
         now = time.monotonic_ns()
         self._poll_flush(now)
         work = 0
-        if now >= self._append_at:
-            self._append_at = now + LINGER_NS
+        if now >= self._retry_at:
             poll_all(self._ports, self._cursors)
             for lane, cursor in zip(self._lanes, self._cursors.tolist(), strict=True):
                 if cursor >= lane.writer.next_sequence:
@@ -138,7 +136,6 @@ class RecorderAgent:
         if phase != Phase.JOURNAL:
             return True
         self._flush_at = 0
-        self._append_at = min(self._append_at, self._retry_at)
         is_dirty = any(lane.is_dirty for lane in self._lanes) and self._settings.flush != "none"
         return not is_dirty and not self._flusher.is_busy and self._lag() == 0
 
@@ -208,8 +205,6 @@ class RecorderAgent:
         self._bytes.add(written * rows.shape[1] * 8)
         if self._settings.flush != "batch":
             consumer.release(writer.next_sequence - 1)
-        if writer.next_sequence <= cursor and not self._failing:
-            self._append_at = now  # there is more than one frame takes
         return written
 
     def _start_flush(self, now: int) -> None:
@@ -264,7 +259,6 @@ class RecorderAgent:
         failures = self._failing.get(what, 0)
         self._failing[what] = failures + 1
         self._retry_at = now + min(RETRY_NS << min(failures, 16), RETRY_NS_MAX)
-        self._append_at = self._retry_at
 
     def _succeed(self, what: str) -> None:
         if self._failing and self._failing.pop(what, 0) and not self._failing:

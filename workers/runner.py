@@ -144,7 +144,9 @@ class LoopRunner:
         signals: Signals,
         consumers: Sequence[Consumer] = (),
         park_ns_max: int = PARK_NS_MAX,
+        linger_us: int = 0,
     ) -> None:
+        self._linger_s = linger_us / 1e6
         self._duty, self._idle, self._signals = duty, idle, signals
         self._consumers, self._park_ns_max = consumers, park_ns_max
         self._parker: Parker | None = None
@@ -183,7 +185,9 @@ class LoopRunner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._is_spinning or self._is_hot(work):
+        if self._linger_s and 0 < work < park.FULL_WORK:
+            self._timer = self._loop.call_later(self._linger_s, self.wake)
+        elif self._is_spinning or self._is_hot(work):
             self.wake()
         elif self._parker is not None:
             self._parker.sleep()
@@ -293,13 +297,18 @@ def _live(
     consumers, park_ns_max = _consumers(memory, worker), _park_ns_max(memory)
     try:
         if loop_agents:
-            runner = LoopRunner(duty, worker.idle, signals, consumers, park_ns_max)
+            runner = LoopRunner(
+                duty, worker.idle, signals, consumers, park_ns_max, worker.linger_us
+            )
             for context in contexts:
                 context.wake = runner.wake
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
                 loop.run(runner.run(loop_agents))
         else:
-            run_plain(duty, park.strategy(worker.idle, consumers, park_ns_max), signals)
+            idle = park.strategy(worker.idle, consumers, park_ns_max)
+            if worker.linger_us:
+                idle = park.Linger(idle, worker.linger_us * 1_000)
+            run_plain(duty, idle, signals)
     finally:
         for agent in reversed(agents):
             agent.on_close()

@@ -54,6 +54,8 @@ def test_an_agent_in_two_workers_is_refused() -> None:
         ({"scheduler": "fifo"}, "workers.trader.priority must be 1 to 99 under fifo"),
         ({"priority": 5}, "workers.trader.priority must be 0 unless"),
         ({"timer_slack_ns": 0}, "workers.trader.timer_slack_ns must be positive"),
+        ({"linger_us": -1}, "workers.trader.linger_us must be 0 to 100000"),
+        ({"linger_us": 100}, "linger_us=100 agents=ingest.0,signal,risk,execution"),
         ({"agents": ["sginal"]}, "workers.trader.agents must be of"),
         ({"agents": ["ingest.8"]}, "workers.trader.agents must be of"),
         ({"ingest_symbols": {"ingest.1": ["BTCUSDT"]}}, "must name ingest agents of this worker"),

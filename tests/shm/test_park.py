@@ -11,7 +11,16 @@ import pytest
 from shm import park, ring
 from shm.handles import Consumer, Producer
 from shm.jit import now_ns, yield_cpu
-from shm.park import HELD_NS_MAX, WAITERS_MAX, YIELD_NS, Backoff, IdleStrategy, Park
+from shm.park import (
+    FULL_WORK,
+    HELD_NS_MAX,
+    WAITERS_MAX,
+    YIELD_NS,
+    Backoff,
+    IdleStrategy,
+    Linger,
+    Park,
+)
 from shm.ring import GATING, PARKED, READER_BASE
 from shm.segment import Segment
 from tests.shm.processes import Children, await_until, nap
@@ -82,10 +91,20 @@ def read_all(consumers: list[Consumer], idle: IdleStrategy, count: int) -> None:
         assert now_ns() - began_ns < FAR_NS, "a reader is woken, not timed out"
 
 
-def slept_ns(idle: IdleStrategy) -> int:
+def slept_ns(idle: IdleStrategy, work_count: int = 0) -> int:
     began_ns = now_ns()
-    idle.idle(0)
+    idle.idle(work_count)
     return now_ns() - began_ns
+
+
+class Counting:
+    """An idle strategy that notes what it was told, and does not wait."""
+
+    def __init__(self) -> None:
+        self.works: list[int] = []
+
+    def idle(self, work_count: int) -> None:
+        self.works.append(work_count)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
@@ -236,6 +255,18 @@ def test_backoff_sleeps_when_there_was_nothing_for_long_and_not_after_work() -> 
         slept >= least for slept, least in zip(sleeps, (10_000, 20_000, 40_000), strict=True)
     )
     assert idle._sleep_ns == 10_000
+
+
+def test_linger_sleeps_after_a_little_work_only() -> None:
+    inside = Counting()
+    idle = Linger(inside, SOON_NS)
+    little_ns = slept_ns(idle, 1)
+    hasty = Linger(inside, FAR_NS)  # a sleep so long that the test would not end
+    hasty.idle(0)
+    hasty.idle(FULL_WORK)
+
+    assert little_ns >= SOON_NS
+    assert inside.works == [1, 0, FULL_WORK]
 
 
 def test_an_unknown_strategy_is_one_clear_error() -> None:

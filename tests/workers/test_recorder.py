@@ -193,12 +193,12 @@ def test_full_disk_is_said_once_and_loses_nothing(plain_memory: Memory) -> None:
     try:
         publish(plain_memory.producer("orders"), "orders", 200)
         for _ in range(5):
-            agent._append_at = agent._retry_at = 0
+            agent._retry_at = 0
             agent.do_work()
         assert plain_memory.consumer("orders", "recorder").released == -1
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    agent._append_at = agent._retry_at = 0
+    agent._retry_at = 0
     drain(agent)
     agent.on_close()
 

@@ -12,7 +12,7 @@ import pytest
 
 from engine.control import CONTROL_WORDS, EXIT_REQUEST, PHASE, set_word
 from shm import segment
-from shm.jit import stage, words_at
+from shm.jit import now_ns, stage, words_at
 from tests.workers.observed_run import agent_context, small_settings
 from workers import board as boards
 from workers import runner
@@ -212,6 +212,23 @@ def test_agents_hear_of_a_phase_once_all_are_open(desk: Desk) -> None:
     assert agent.phases[0] == Phase.CANCEL
     assert agent.is_closed
     assert desk.word(boards.HEARTBEAT_NS) > 0
+
+
+def test_a_loop_lingers_after_a_little_work(desk: Desk) -> None:
+    times_ns: list[int] = []
+
+    class Working(Plain):
+        def do_work(self) -> int:
+            times_ns.append(now_ns())
+            if len(times_ns) == 5:
+                set_word(desk.words, PHASE, Phase.EXIT)
+            return 1
+
+    duty = Duty(desk, 0, [Working()], Silent())  # type: ignore[arg-type]  # fakes of both
+    asyncio.run(LoopRunner(duty, "spin", _NoSignals(), linger_us=5_000).run([]))
+
+    # libuv's clock counts whole milliseconds.
+    assert np.diff(times_ns).min() >= 4_000_000
 
 
 def test_a_worker_that_cannot_open_leaves_when_the_end_is_asked_for(desk: Desk) -> None:
