@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.forkserver import _forkserver
@@ -28,6 +29,9 @@ FAULT_NAMES = {
 }
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_TIMERSLACK, _PR_GET_TIMERSLACK = 1, 2, 29, 30
 _MCL_CURRENT, _MCL_FUTURE = 1, 2
+_SCHED_SETATTR = 274 if os.uname().machine == "aarch64" else 314
+_SCHED_ATTR = "IIQiIQQQ"  # size, policy, flags, nice, priority, runtime, deadline, period
+SLICE_NS = 100_000
 _POLICIES = {
     "other": os.SCHED_OTHER,
     "batch": os.SCHED_BATCH,
@@ -90,6 +94,8 @@ def apply(worker: WorkerSettings) -> int:
             os.setpriority(os.PRIO_PROCESS, 0, worker.nice)
         except OSError:
             faults |= FAULT_NICE
+    if worker.idle == "spin" and worker.scheduler == "other":
+        _shorten_slice()
     libc = _libc()
     if worker.lock_memory and libc.mlockall(_MCL_CURRENT | _MCL_FUTURE) != 0:
         faults |= FAULT_MEMORY
@@ -117,6 +123,17 @@ def _set_scheduler(worker: WorkerSettings) -> int:
     except OSError:
         return FAULT_SCHEDULER
     return 0 if os.sched_getscheduler(0) == policy else FAULT_SCHEDULER
+
+
+def _shorten_slice() -> None:
+    """Asks for short turns: whatever else must run on a spinning worker's core waits for less.
+
+    The kernel's own work there (a soft interrupt's thread that carries frames from one socket to
+    another, say) waits until the turn of what runs has ended: 3 ms by default, 0.1 ms at the least.
+    The policy stays as it is. A kernel before 6.12 ignores it, and a refusal changes nothing.
+    """
+    attributes = struct.pack(_SCHED_ATTR, struct.calcsize(_SCHED_ATTR), 0, 0, 0, 0, SLICE_NS, 0, 0)
+    _libc().syscall(_SCHED_SETATTR, 0, attributes, 0)
 
 
 def core_found() -> int:

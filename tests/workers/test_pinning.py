@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
+import struct
+from typing import Any
 
 import pytest
 
@@ -32,6 +35,29 @@ def test_a_worker_is_pinned_and_nice_as_configured() -> None:
     worker = WorkerSettings(name="w", agents=(), core=core, nice=5, scheduler="batch")
 
     assert _in_a_process(worker) == (0, core, 5)
+
+
+def _turn_ns(worker: WorkerSettings, answers: object) -> None:
+    pinning.apply(worker)
+    getattr_call = 275 if os.uname().machine == "aarch64" else 315
+    found = ctypes.create_string_buffer(struct.calcsize(pinning._SCHED_ATTR))
+    ctypes.CDLL(None).syscall(getattr_call, 0, found, len(found), 0)
+    answers.put(struct.unpack(pinning._SCHED_ATTR, found.raw)[5])  # type: ignore[attr-defined]
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("idle", ["spin", "park"])
+def test_what_spins_asks_for_short_turns(idle: Any) -> None:
+    if tuple(int(part) for part in os.uname().release.split(".")[:2]) < (6, 12):
+        pytest.skip("kernels before 6.12 have one length of turn for all")
+    context = multiprocessing.get_context("spawn")
+    answers = context.SimpleQueue()
+    worker = WorkerSettings(name="w", agents=(), idle=idle)
+    process = context.Process(target=_turn_ns, args=(worker, answers))
+    process.start()
+    process.join()
+
+    assert (answers.get() == pinning.SLICE_NS) == (idle == "spin")
 
 
 def _step_back(cores: frozenset[int], answers: object) -> None:
