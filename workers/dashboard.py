@@ -21,6 +21,7 @@ from workers.profit import profits
 from workers.summary import records
 
 REFRESH_S = 0.5
+LINE_S = 10.0  # where nobody watches, in a log or a pipe
 _STAGES = (
     ("signal", "signal_generation_time_seconds"),
     ("risk check", "risk_check_time_seconds"),
@@ -86,7 +87,7 @@ class Dashboard:
     def poll(self) -> None:
         """Draws again when it is time: a table on a terminal, else a line now and then."""
         now = time.monotonic()
-        wait_s = REFRESH_S if self._is_live else 4 * REFRESH_S
+        wait_s = REFRESH_S if self._is_live else LINE_S
         if now - self._last_s < wait_s:
             return
         flows = self._rates(now)

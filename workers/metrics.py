@@ -97,11 +97,16 @@ class FrameRate:
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
         self._samples: deque[tuple[int, int]] = deque(maxlen=SAMPLES_MAX)
+        self._hosts = [
+            worker.name
+            for worker in workers(memory.run.settings)
+            if any(agent.startswith("ingest.") for agent in worker.agents)
+        ]
 
     def sample(self, now_ns: int) -> None:
-        """Takes the count of frames. Called by: the monitor, a few times a second."""
-        total = reading.total(list(reading.samples(self._memory)), FRAMES)
-        self._samples.append((now_ns, total))
+        """Takes the count of frames. Called by: the monitor, about once a second."""
+        found = [one for name in self._hosts for one in self._memory.stats(name).samples()]
+        self._samples.append((now_ns, reading.total(found, FRAMES)))
         while len(self._samples) > 2 and self._samples[1][0] <= now_ns - RATE_NS:  # noqa: PLR2004
             self._samples.popleft()
 

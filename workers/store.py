@@ -40,7 +40,7 @@ from workers.tables import TABLES, Batch, Part, batch_of
 
 FAULTS = (OSError, sqlite3.Error, *postgres.FAULTS)
 READ_ROWS = 2_000  # read in one go; the event loop breathes in between
-POLL_S, POLL_S_MAX = 0.02, 0.32  # between looks at a journal that has nothing new, ever longer
+POLL_S, POLL_S_MAX = 0.02, 0.5  # between looks at a journal that has nothing new, ever longer
 COMMIT_S_MAX = 60.0
 COUNT_S_MAX = 20.0
 CLOSE_S_MAX = 2.0
@@ -147,8 +147,11 @@ class StoreAgent:
     @property
     def lag(self) -> int:
         """Records of this run that are published and not stored."""
-        published = sum(int(control[CURSOR]) + 1 for control in self._cursors.values())
-        return published - sum(self._stored.values())
+        return sum(self._ends().values()) - sum(self._stored.values())
+
+    def _ends(self) -> dict[str, int]:
+        """Answers per journaled ring the sequence that is published next."""
+        return {ring: int(control[CURSOR]) + 1 for ring, control in self._cursors.items()}
 
     async def _run(self) -> None:
         # A driver that is cancelled may raise an error of its own instead: so `close` also says it.
@@ -214,7 +217,7 @@ class StoreAgent:
                 await self._commit(parts)
             else:
                 self._note_damage(backlog)
-                if backlog.has_new_rings():
+                if len(backlog.rings) < len(self._cursors) and backlog.has_new_rings():
                     return
                 self._is_drained = self._is_drained or is_last
                 await self._rest()
@@ -226,10 +229,11 @@ class StoreAgent:
         if self._drain_ns:
             await asyncio.sleep(POLL_S)
             return
-        pause_s = min(POLL_S * 2**self._looks, POLL_S_MAX)
+        pause_s = min(POLL_S * 3**self._looks, POLL_S_MAX)
         self._looks = min(self._looks + 1, 8)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._hurry.wait(), pause_s)
+            async with asyncio.timeout(pause_s):
+                await self._hurry.wait()
 
     async def _finish(self, backlog: RunBacklog) -> None:
         """Stores an earlier run to its end."""
@@ -252,9 +256,10 @@ class StoreAgent:
         parts: list[Part] = []
         left = self._settings.batch_rows_max
         deadline = 0.0
+        pause_s = POLL_S
         while left > 0:
             wanted = min(left, READ_ROWS)
-            some = backlog.read(wanted)
+            some = backlog.read(wanted, self._ends() if is_growing else None)
             count = sum(len(part.rows) for part in some)
             parts += some
             left -= count
@@ -265,7 +270,8 @@ class StoreAgent:
             deadline = deadline or now + self._settings.flush_ms / 1_000
             if not parts or not is_growing or self._drain_ns or now >= deadline:
                 break
-            await asyncio.sleep(min(POLL_S, deadline - now))
+            await asyncio.sleep(min(pause_s, deadline - now))
+            pause_s *= 3
         return parts
 
     async def _commit(self, parts: list[Part]) -> None:

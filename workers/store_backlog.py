@@ -52,15 +52,22 @@ class RunBacklog:
         """Says whether the recorder has begun rings that were not there."""
         return rings_of(self._folder) != self.rings
 
-    def read(self, records_max: int) -> list[Part]:
+    def read(self, records_max: int, ends: Mapping[str, int] | None = None) -> list[Part]:
         """Answers the next records, at most one part a ring, beginning with another ring each time.
 
         A ring whose journal is damaged is left out and named in `faults`.
+
+        Args:
+            records_max: of all parts together.
+            ends: of a run that grows: per ring the sequence that is published next. A ring that
+                has nothing further is not looked at on disk.
         """
         parts: list[Part] = []
         self._turn += 1
         for index in range(len(self._tails)):
             tail = self._tails[(index + self._turn) % len(self._tails)]
+            if ends is not None and tail.next_sequence >= ends.get(tail.ring, 1 << 62):
+                continue
             part = self._read(tail, records_max) if records_max > 0 else None
             if part is not None:
                 parts.append(part)

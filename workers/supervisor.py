@@ -33,7 +33,7 @@ from workers.spawner import Spawner, warm_context
 from workers.stopsignals import NUDGE, STOP_SIGNALS
 
 TICK_S = 0.02
-CALM_TICK_S = 0.1  # while every worker is well; an end or a request is heard at once all the same
+CALM_TICK_S = 0.25  # while every worker is well; an end or a request is heard at once all the same
 PAUSE_SHARE = 0.5  # of heartbeat_ms_max: a longer turn means that this process stood still
 EXIT_S_MAX = 3.0
 

@@ -203,10 +203,10 @@ class TestDeath:
 class TestSilence:
     def test_a_silent_worker_is_killed(self, started: Crew) -> None:
         started.is_docile = False
-        for _ in range(3):
+        for _ in range(4):
             started.beat("keeper")
             started.beat("watcher")
-            started.clock.pass_ms(800)
+            started.clock.pass_ms(600)
             started.supervisor.turn()
 
         assert started.process("trader").exitcode == -9
@@ -241,11 +241,11 @@ class TestSilence:
         started.supervisor.turn()
         for _ in range(beats_after):
             started.beat("trader")
-        for _ in range(4):
+        for _ in range(5):
             started.beat("keeper")
             started.beat("watcher")
             started.supervisor.turn()
-            started.clock.pass_ms(800)
+            started.clock.pass_ms(600)
 
         assert started.process("trader").exitcode == -9
 
