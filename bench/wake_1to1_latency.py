@@ -76,9 +76,9 @@ def _read_options() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--records", type=int, default=2_000, help="records in a turn")
+    parser.add_argument("--records", type=int, default=500, help="records in a turn")
     parser.add_argument("--gap-us", type=int, default=1_000, help="microseconds between records")
-    parser.add_argument("--turns", type=int, default=3, help="turns of each strategy")
+    parser.add_argument("--turns", type=int, default=9, help="turns of each strategy")
     parser.add_argument("--idle-s", type=float, default=2.0, help="seconds of waiting for nothing")
     parser.add_argument("--short", action="store_true", help="a small run that proves it works")
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")

@@ -31,8 +31,11 @@ from shm.ring import (
     FUTEX_CALL,
     PARKABLE,
     PARKED,
+    PORT_WORDS,
     READER_BASE,
     READER_WORDS,
+    RELEASED,
+    port_control,
 )
 from shm.segment import Words
 
@@ -84,6 +87,70 @@ def _raise_flag(control: Words, reader: int, value: int) -> None:
     control[READER_BASE + READER_WORDS * reader + PARKED] = value
     # Pairs with _wake in shm/ring.py: our flag is visible before we look at the cursor again.
     fence_sequential()
+
+
+@jit
+def raise_flags(ports: Words, value: int) -> None:
+    """Sets the parked flag of every reader of `ports` ((n, PORT_WORDS), see Consumer.port)."""
+    for index in range(len(ports)):
+        _raise_flag(port_control(ports, index), ports[index, 3], value)
+
+
+@jit
+def _sleep_ns(ports: Words, sleep_ns_max: int) -> int:
+    """Answers how long nothing need be looked at, 0 when a ring has news.
+
+    A reader that has seen a ring's last record but may not release it yet (its disk or the ring
+    behind it is slow) has no news either, but something of its own to look after.
+    """
+    sleep_ns = sleep_ns_max
+    for index in range(len(ports)):
+        control = port_control(ports, index)
+        base = READER_BASE + READER_WORDS * ports[index, 3]
+        cursor = control[CURSOR]
+        if control[base + RELEASED] != cursor:
+            if control[base + CURSOR_CACHED] != cursor:
+                return 0
+            sleep_ns = min(sleep_ns, HELD_NS_MAX)
+    return sleep_ns
+
+
+@jit
+def _sleep(vector: Words, scratch: Words, sleep_ns: int, has_waitv: bool) -> None:  # noqa: FBT001
+    # Woken by a writer, a change, a signal or the deadline: all mean "look again".
+    if has_waitv:
+        until_ns = now_ns() + sleep_ns
+        scratch[0], scratch[1] = until_ns // 1_000_000_000, until_ns % 1_000_000_000
+        _wait(vector, len(vector), scratch)
+    else:
+        bound_ns = sleep_ns if len(vector) == 1 else min(sleep_ns, FALLBACK_NS_MAX)
+        _wait_one(vector[0], scratch, bound_ns)
+
+
+@jit
+def park_on(
+    ports: Words,
+    vector: Words,
+    scratch: Words,
+    sleep_ns_max: int,
+    has_waitv: bool,  # noqa: FBT001
+) -> None:
+    """Sleeps until one of the rings has news, if none has. Called by: Park, in one call.
+
+    Args:
+        ports: of the readers, (n, PORT_WORDS).
+        vector: struct futex_waitv for each, (n, 3), addresses and flags filled in.
+        scratch: two words.
+        sleep_ns_max: wakes by itself after this.
+        has_waitv: see the function of this name.
+    """
+    raise_flags(ports, 1)
+    for index in range(len(ports)):
+        vector[index, 0] = port_control(ports, index)[CURSOR] & 0xFFFF_FFFF
+    sleep_ns = _sleep_ns(ports, sleep_ns_max)
+    if sleep_ns:
+        _sleep(vector, scratch, sleep_ns, has_waitv)
+    raise_flags(ports, 0)
 
 
 @jit
@@ -161,55 +228,23 @@ class Park:
         self._consumers = list(consumers)
         self._park_ns_max = park_ns_max
         self._has_waitv = has_waitv()
-        self._deadline = np.zeros(2, np.int64)
+        self._scratch = np.zeros(2, np.int64)
+        ports = [consumer.port(consumer.reader) for consumer in consumers]
+        self._ports = np.array(ports, np.int64).reshape(-1, PORT_WORDS)
         # struct futex_waitv: u64 value, u64 address, u32 flags, u32 reserved
-        self._vector = np.zeros((max(1, len(consumers)), 3), np.int64)
-        for index, consumer in enumerate(self._consumers):
-            self._vector[index, 1] = consumer.control.ctypes.data + 8 * CURSOR
-            self._vector[index, 2] = _FUTEX_32
-            _raise_flag(consumer.control, consumer.reader, 0)  # of a reader that died asleep
+        self._vector = np.zeros((len(ports), 3), np.int64)
+        self._vector[:, 1] = self._ports[:, 0] + 8 * CURSOR
+        self._vector[:, 2] = _FUTEX_32
+        raise_flags(self._ports, 0)  # of a reader that died asleep
 
     def idle(self, work_count: int) -> None:
         """Sleeps when there was no work and still is none."""
         if work_count:
             return
         if not self._consumers:
-            _nap(self._deadline, self._park_ns_max)
+            _nap(self._scratch, self._park_ns_max)
             return
-        for index, consumer in enumerate(self._consumers):
-            _raise_flag(consumer.control, consumer.reader, 1)
-            self._vector[index, 0] = consumer.cursor & 0xFFFF_FFFF
-        sleep_ns = self._sleep_ns()
-        if sleep_ns:
-            self._sleep(sleep_ns)
-        for consumer in self._consumers:
-            _raise_flag(consumer.control, consumer.reader, 0)
-
-    def _sleep_ns(self) -> int:
-        """Answers how long nothing need be looked at, 0 when a ring has news.
-
-        A reader that has seen a ring's last record but may not release it yet (its disk or the
-        ring behind it is slow) has no news either, but something of its own to look after.
-        """
-        sleep_ns = self._park_ns_max
-        for consumer in self._consumers:
-            if consumer.lag:
-                seen = READER_BASE + READER_WORDS * consumer.reader + CURSOR_CACHED
-                if consumer.control[seen] != consumer.cursor:
-                    return 0
-                sleep_ns = min(sleep_ns, HELD_NS_MAX)
-        return sleep_ns
-
-    def _sleep(self, sleep_ns: int) -> None:
-        # Woken by a writer, a change, a signal or the deadline: all mean "look again".
-        count = len(self._consumers)
-        if self._has_waitv:
-            until = now_ns() + sleep_ns
-            self._deadline[0], self._deadline[1] = divmod(until, 1_000_000_000)
-            _wait(self._vector.reshape(-1), count, self._deadline)
-        else:
-            bound = sleep_ns if count == 1 else min(sleep_ns, FALLBACK_NS_MAX)
-            _wait_one(self._vector[0], self._deadline, bound)
+        park_on(self._ports, self._vector, self._scratch, self._park_ns_max, self._has_waitv)
 
 
 class Linger:

@@ -203,45 +203,41 @@ flag behind the fence: asleep in parked
 +    control[READER_BASE + READER_WORDS * reader + PARKED] = value
 
 flag never raised: asleep in parked
--            _raise_flag(consumer.control, consumer.reader, 1)
+-    raise_flags(ports, 1)
 
 flags lowered before the sleep: asleep in parked
-+        for consumer in self._consumers:
-+            _raise_flag(consumer.control, consumer.reader, 0)
-         if sleep_ns:
-             self._sleep(sleep_ns)
++    raise_flags(ports, 0)
+     if sleep_ns:
+         _sleep(vector, scratch, sleep_ns, has_waitv)
 
 no look behind the flag: asleep in parked
--                if consumer.control[seen] != consumer.cursor:
--                    return 0
+-            if control[base + CURSOR_CACHED] != cursor:
+-                return 0
 
 news of what is held taken for none: asleep in held
--                if consumer.control[seen] != consumer.cursor:
--                    return 0
+-            if control[base + CURSOR_CACHED] != cursor:
+-                return 0
 
 cursor expected is read behind the look: asleep in parked
-         sleep_ns = self._sleep_ns()
-         if sleep_ns:
-+            for index, consumer in enumerate(self._consumers):
-+                self._vector[index, 0] = consumer.cursor & 0xFFFF_FFFF
-             self._sleep(sleep_ns)
+     if sleep_ns:
++        for index in range(len(ports)):
++            vector[index, 0] = port_control(ports, index)[CURSOR] & 0xFFFF_FFFF
+         _sleep(vector, scratch, sleep_ns, has_waitv)
 
 cursor expected is read behind the look without waitv: asleep in without_waitv
-         sleep_ns = self._sleep_ns()
-         if sleep_ns:
-+            for index, consumer in enumerate(self._consumers):
-+                self._vector[index, 0] = consumer.cursor & 0xFFFF_FFFF
-             self._sleep(sleep_ns)
+     if sleep_ns:
++        for index in range(len(ports)):
++            vector[index, 0] = port_control(ports, index)[CURSOR] & 0xFFFF_FFFF
+         _sleep(vector, scratch, sleep_ns, has_waitv)
 
 only the first ring is waited for: asleep in two_rings
--            _wait(self._vector.reshape(-1), count, self._deadline)
-+            _wait(self._vector.reshape(-1), 1, self._deadline)
+-        _wait(vector, len(vector), scratch)
++        _wait(vector, 1, scratch)
 
 only the first ring is looked at: asleep in two_rings
--        for consumer in self._consumers:
--            if consumer.lag:
-+        for consumer in self._consumers[:1]:
-+            if consumer.lag:
+     sleep_ns = sleep_ns_max
+-    for index in range(len(ports)):
++    for index in range(1):
 """
 )
 
@@ -256,11 +252,11 @@ flag lowered without fence: in parked
 +        fence_sequential()
 
 flag raised behind the look: in parked
--            _raise_flag(consumer.control, consumer.reader, 1)
-             self._vector[index, 0] = consumer.cursor & 0xFFFF_FFFF
-         sleep_ns = self._sleep_ns()
-+        for index, consumer in enumerate(self._consumers):
-+            _raise_flag(consumer.control, consumer.reader, 1)
+-    raise_flags(ports, 1)
+     for index in range(len(ports)):
+         vector[index, 0] = port_control(ports, index)[CURSOR] & 0xFFFF_FFFF
+     sleep_ns = _sleep_ns(ports, sleep_ns_max)
++    raise_flags(ports, 1)
 """,
 )
 

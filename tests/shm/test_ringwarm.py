@@ -24,8 +24,11 @@ for path in sorted(Path("shm").glob("[a-z]*.py")):
         if signatures is not None and found.py_func.__module__ == module.__name__:
             print(f"{path.stem}.{name}", len(signatures))
 """
-# Not called from Python: part of their callers' code, or only where there is no futex_waitv.
-INSIDE_OTHERS = {"jit.syscall", "ring._wake", "park._wait_one"}
+# Not called from Python: part of their callers' code.
+INSIDE_OTHERS = {
+    "jit.syscall", "ring._wake",
+    "park._raise_flag", "park._sleep_ns", "park._sleep", "park._wait", "park._wait_one",
+}  # fmt: skip
 
 
 @pytest.mark.multiprocess
