@@ -20,10 +20,11 @@ A strategy is a module-level function compiled with `shm.jit.handler` and a desc
 It hears, for each instrument it is placed on and in the order of the rings: market records (QUOTE,
 TRADE, DEPTH runs, BOOK_STATE), reports on its own orders, denials of its own intents, and a timer:
 a STEP row every TIMER_NS. `row` is the record in place, (16,): valid during the call. `view` is
-what the framework keeps (engine/actions.py). `state` is the strategy's own, one array for every
-instrument, zero at first, kept over commits and restarts. `parameters` are whole numbers: a float
-of the configuration times its declared scale, so no float takes part in a decision. The answer of
-the function is not used. There is no other time, randomness or input.
+what the framework keeps (engine/actions.py); for depth see engine/bookview.py. `state` is the
+strategy's own, one array for every instrument, zero at first, kept over commits and restarts.
+`parameters` are whole numbers: a float of the configuration times its declared scale, so no float
+takes part in a decision. The answer of the function is not used. There is no other time, randomness
+or input.
 """
 
 from __future__ import annotations

@@ -13,8 +13,11 @@ from engine.actions import VIEW_OPEN_COUNT, VIEW_POSITION_LOTS, VIEW_WORDS
 from engine.decision import Input
 from engine.records import (
     CLIENT_ID,
+    LEVEL_0,
+    LEVELS_SIDE,
     PRICE_TICKS,
     QUANTITY_LOTS,
+    SIGNAL_VALUE_PPM,
     TERMS,
     TERMS_SIDE,
     TERMS_TIME_IN_FORCE,
@@ -27,13 +30,14 @@ from engine.records import (
     Side,
     TimeInForce,
     kind_of,
+    pack,
     part,
 )
-from engine.strategies import imbalance, maker
+from engine.strategies import depth, imbalance, maker
 from engine.strategy import Strategy
 from engine.strategy_step import HEADER_WORDS, Placed, plan, signal_kernel
 from shm.segment import Words
-from tests.engine.kernel_rig import BTC, GENERATION, KernelRig, book_state, quote, report
+from tests.engine.kernel_rig import BTC, GENERATION, KernelRig, book_state, quote, record, report
 
 BID = 6_000_000
 MS = 1_000_000
@@ -263,3 +267,37 @@ def test_a_halted_engine_gets_no_orders(strategy: Strategy) -> None:
     rig.step(Input.CONTROL, first=1)
 
     assert _spoken(rig, 20, lambda n: rig.quote(BID + 9 * n, 900, 100)) == 0
+
+
+class TestDepth:
+    def levels(self, rig: StrategyRig, side: Side, *levels: tuple[int, int]) -> None:
+        words = {LEVELS_SIDE: pack(len(levels), int(side), 0, 0)}
+        for index, (ticks, lots) in enumerate(levels):
+            words |= {LEVEL_0 + 2 * index: ticks, LEVEL_0 + 2 * index + 1: lots}
+        rig.step(Input.MARKET, record(Kind.DEPTH, words), clock_ns=rig.clock)
+
+    def told(self, rig: StrategyRig) -> list[int]:
+        """Shows a quote; answers the values of the signals it caused."""
+        intents, notes = rig.step(Input.MARKET, quote(BID), clock_ns=rig.clock)
+        assert len(intents) == 0, "it trades nothing"
+        return [int(row[SIGNAL_VALUE_PPM]) for row in notes]
+
+    def test_the_lean_of_the_best_levels_is_told_when_it_has_moved(self) -> None:
+        rig = StrategyRig(depth.STRATEGY, levels=2.0, step=0.2)
+        self.levels(rig, Side.BUY, (BID, 30), (BID - 1, 30))
+        self.levels(rig, Side.SELL, (BID + 1, 10), (BID + 2, 10))
+        first, again = self.told(rig), self.told(rig)
+        self.levels(rig, Side.SELL, (BID + 2, 11), (BID + 9, 1_000))
+        little = self.told(rig)
+        self.levels(rig, Side.BUY, (BID - 1, 0))
+        much = self.told(rig)
+
+        assert (first, again, little) == ([500_000], [], [])
+        assert much == [(30 - 21) * 1_000_000 // 51]
+
+    def test_a_book_that_is_not_synced_is_not_spoken_of(self) -> None:
+        rig = StrategyRig(depth.STRATEGY)
+        self.levels(rig, Side.BUY, (BID, 30), (BID - 1, 30))
+        rig.step(Input.MARKET, book_state(BookState.STALE_GAP), clock_ns=rig.clock)
+
+        assert self.told(rig) == []

@@ -243,8 +243,8 @@ def test_more_rings_than_the_kernel_waits_for_are_one_clear_error(make_ring: Mak
 
 def test_backoff_sleeps_when_there_was_nothing_for_long_and_not_after_work() -> None:
     idle = Backoff()
+    idle.idle(0)  # it counts from here
     until_ns = now_ns() + YIELD_NS
-    idle.idle(0)
     while now_ns() < until_ns:
         idle.idle(0)
     sleeps = [slept_ns(idle) for _ in range(3)]
