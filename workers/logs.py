@@ -140,11 +140,15 @@ def merge(parts: list[Due], run: int) -> list[Line]:
 
 
 class Console:
-    """Shows lines on a terminal or pipe; what it would not take at once is left out."""
+    """Shows lines on a terminal or pipe; what it would not take at once is left out.
+
+    All is left out once nobody is at the other end any more: the files have it.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
         self._colour = stream.isatty()
+        self._is_gone = False
         self.left_out = 0
 
     def write(self, lines: list[Line]) -> None:
@@ -156,12 +160,23 @@ class Console:
             while stop < len(texts) and (stop == start or size + len(texts[stop]) < _CONSOLE_BYTES):
                 size += len(texts[stop]) + 1
                 stop += 1
-            if not select.select([], [self._stream], [], 0)[1]:
+            if not self._show("\n".join(texts[start:stop]) + "\n"):
                 self.left_out += len(texts) - start
                 return
-            self._stream.write("\n".join(texts[start:stop]) + "\n")
-            self._stream.flush()
             start = stop
+
+    def _show(self, text: str) -> bool:
+        """Says whether the text went through."""
+        if self._is_gone:
+            return False
+        try:
+            if not select.select([], [self._stream], [], 0)[1]:
+                return False
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # a hung-up terminal, a pipe without a reader, a closed file
+            self._is_gone = True
+        return not self._is_gone
 
 
 class LogsAgent:

@@ -30,6 +30,7 @@ from workers.logs import BATCH_MAX, Console, LogsAgent, Source, due, merge
 
 LATER_NS = 1 << 62
 WORKERS = ("trader", "keeper", "supervisor")
+LATE = Line("2025-01-01T00:00:00.000000000Z", "info", "trader", 1, 1, 0, "late", {})
 
 
 def stamped(logger: Logger, time_ns: int, event: str) -> None:
@@ -187,16 +188,26 @@ class TestCollector:
         assert 'warning  trader       order late order="TR 1"' in text
         assert capsys.readouterr().err == ""
 
+    def test_console_that_nobody_reads_any_more_ends_nobody(self) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        stream = os.fdopen(writing, "w")
+        console = Console(stream)
+        console.write([LATE, LATE])
+        console.write([LATE])
+        assert console.left_out == 3
+        with pytest.raises(BrokenPipeError):
+            stream.close()  # what it still holds
+
     def test_console_that_takes_nothing_holds_nobody_up(self) -> None:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         with pytest.raises(BlockingIOError):
             fill(writing)
         os.set_blocking(writing, True)
-        line = Line("2025-01-01T00:00:00.000000000Z", "info", "trader", 1, 1, 0, "late", {})
         with os.fdopen(writing, "w") as stream:
             console = Console(stream)
-            console.write([line, line])
+            console.write([LATE, LATE])
             assert console.left_out == 2
             os.close(reading)
 
