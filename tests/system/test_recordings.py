@@ -39,11 +39,18 @@ def _assert_equal(summary: dict[str, Any], expected: list[dict[str, Any]]) -> No
     assert sum(summary["stored"].values()) == summary["journal_records"]
 
 
-@pytest.mark.parametrize("name", ["spot_btcusdt_20240808.gz", "spot_ethusdt_20240808.gz"])
+@pytest.mark.parametrize(
+    ("name", "speed"),
+    [
+        ("spot_btcusdt_20240808.gz", "max"),
+        ("spot_ethusdt_20240808.gz", "max"),
+        ("spot_ethusdt_20240808.gz", "20"),  # in its own rhythm, 17 s
+    ],
+)
 def test_every_message_of_a_spot_recording_arrives(
-    start: Starter, recordings: Path, name: str
+    start: Starter, recordings: Path, name: str, speed: str
 ) -> None:
-    engine = start("--capture", str(recordings / name), "--speed", "max")
+    engine = start("--capture", str(recordings / name), "--speed", speed)
 
     _assert_equal(engine.summary(), [_expected(recordings, name)])
 
