@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from workers import cli_data, cli_live, cli_run
+from workers import cli_capture, cli_data, cli_live, cli_run
 from workers.arguments import spread
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 cli_run.register(app)
 cli_live.register(app)
 cli_data.register(app)
+cli_capture.register(app)
 
 
 def main(arguments: list[str] | None = None) -> None:

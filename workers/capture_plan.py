@@ -1,0 +1,74 @@
+"""workers room: what a capture asks of a venue, market by market: addresses and first numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal, NamedTuple
+
+Market = Literal["spot", "usdm"]
+MARKETS: tuple[Market, ...] = ("spot", "usdm")
+STREAMS_MAX = 200  # of one connection
+_PUBLIC = ("bookTicker", "depth")  # USD-M serves these at /public, everything else at /market
+_STREAM = re.compile(rb'\s*\{\s*"stream"\s*:\s*"([^"@]+)@([^"]+)"')
+_FIRST_ID = re.compile(rb'"U"\s*:\s*(\d+)')
+_SNAPSHOT_ID = re.compile(rb'"lastUpdateId"\s*:\s*(\d+)')
+
+
+class Source(NamedTuple):
+    """Where a market's data come from."""
+
+    depth_path: str
+    levels_max: int
+    urls: tuple[str, ...]  # of the connections that carry all streams
+
+
+def market_of(text: str) -> Market:
+    """Answers a market by its name; raises ValueError for one that we do not know."""
+    for market in MARKETS:
+        if text == market:
+            return market
+    raise ValueError(f"a market must be one of {', '.join(MARKETS)}: given={text!r}")
+
+
+def source_of(market: Market, base: str, symbols: tuple[str, ...], streams: list[str]) -> Source:
+    """Answers the addresses of a market whose streams are served at `base`."""
+    groups = {"": streams}
+    if market == "usdm":
+        public = [stream for stream in streams if stream.startswith(_PUBLIC)]
+        other = [stream for stream in streams if not stream.startswith(_PUBLIC)]
+        groups = {"/public": public, "/market": other}
+    urls = []
+    for path, group in groups.items():
+        names = [f"{symbol.lower()}@{stream}" for symbol in symbols for stream in group]
+        for start in range(0, len(names), STREAMS_MAX):
+            listed = "/".join(names[start : start + STREAMS_MAX])
+            urls.append(f"{base}{path}/stream?streams={listed}")
+    if market == "usdm":
+        return Source("/fapi/v1/depth", 1_000, tuple(urls))
+    return Source("/api/v3/depth", 5_000, tuple(urls))
+
+
+def stream_of_frame(payload: bytes) -> tuple[str, str] | None:
+    """Answers symbol (upper case) and stream of a combined-stream frame, None for another one."""
+    found = _STREAM.match(payload)
+    return (found[1].decode().upper(), found[2].decode()) if found else None
+
+
+def first_update_id(payload: bytes) -> int:
+    """Answers the first update id of a depth difference, 0 when it has none."""
+    found = _FIRST_ID.search(payload)
+    return int(found[1]) if found else 0
+
+
+def snapshot_update_id(body: bytes) -> int:
+    """Answers a snapshot's update id, -1 when it has none."""
+    found = _SNAPSHOT_ID.search(body)
+    return int(found[1]) if found else -1
+
+
+def joins(market: Market, last_update_id: int, first_id: int) -> bool:
+    """Says whether a snapshot reaches the first difference that a recording holds.
+
+    Spot continues at the snapshot's id + 1, USD-M overlaps it.
+    """
+    return last_update_id >= (first_id if market == "usdm" else first_id - 1)
