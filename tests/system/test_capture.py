@@ -114,7 +114,7 @@ def test_ctrl_c_finishes_every_symbol_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--out", "a.gz", "--symbols", "A,B"], "one file must be of one symbol"),
+        (["--out", "a.gz", "--symbols", "BTCUSDT,ETHUSDT"], "one file must be of one symbol"),
         (["--market", "coinm"], "a market must be one of spot, usdm"),
         (["inspect", "nowhere.gz"], "a recording must be readable: file=nowhere.gz"),
     ],
