@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.support.machine import card, cores_for
+from bench.support.options import parser_of, show_drawing
 
 PROFILE = """
 [engine]
@@ -44,14 +45,8 @@ START_S_MAX, SETTLE_S = 300.0, 2.0
 
 
 def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tickring bench engine-idle",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("engine-idle", __doc__)
     parser.add_argument("--seconds", type=float, default=10.0, help="how long each is watched")
-    parser.add_argument("--short", action="store_true", help="a small run that proves it works")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     options = parser.parse_args()
     if options.short:
         options.seconds = 1.0
@@ -125,7 +120,7 @@ def _measure(idle: str, seconds: float) -> dict[str, float]:
 def main() -> None:
     """Measures both and prints the share of a core of each process."""
     options = _read_options()
-    sys.stderr.write(str(__doc__).split("\n\n")[1] + "\n\n")
+    show_drawing(__doc__)
     subjects = {}
     for idle in ("park", "backoff"):
         shares = _measure(idle, options.seconds)

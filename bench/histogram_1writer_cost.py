@@ -26,14 +26,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from bench.support.figures import fine_percentiles
 from bench.support.log_load import pin
 from bench.support.machine import card, cores_for, warn
+from bench.support.options import parser_of, show_drawing
 from shm.histogram import HISTOGRAM_WORDS, VALUE_MAX, percentile, record
 from shm.jit import jit, now_ns
 from shm.segment import Words
 
 BATCH = 64
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
 CHECKED = (50.0, 90.0, 99.0, 99.9)
 
 
@@ -117,23 +118,14 @@ def _error(recorded: Recorded, values: Words) -> float | None:
 
 def _measure(name: str, values: Words) -> dict[str, Any]:
     recorded = SUBJECTS[name][1](values)
-    cost_ns = {
-        key: round(float(np.percentile(recorded.cost_ns, percent)), 2)
-        for key, percent in PERCENTILES.items()
-    }
+    cost_ns = fine_percentiles(recorded.cost_ns, 2)
     return {"record_ns": cost_ns, "error": _error(recorded, values)}
 
 
 def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tickring bench histogram",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("histogram", __doc__)
     parser.add_argument("--values", type=int, default=640_000, help="recorded in a turn")
     parser.add_argument("--turns", type=int, default=3, help="turns of each histogram")
-    parser.add_argument("--short", action="store_true", help="a small run that proves it works")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     options = parser.parse_args()
     if options.short:
         options.values, options.turns = 6_400, 1
@@ -144,7 +136,7 @@ def main() -> None:
     """Measures, prints every turn, and ends with the median turn of each."""
     options = _read_options()
     cores = cores_for(1)
-    sys.stderr.write(str(__doc__).split("\n\n")[1] + "\n\n")
+    show_drawing(__doc__)
     warn(cores, 1)
     pin(0, cores[0])
     count = max(BATCH, options.values // BATCH * BATCH)

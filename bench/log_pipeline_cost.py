@@ -33,11 +33,11 @@ from typing import Any
 
 import numpy as np
 
+from bench.support.figures import fine_percentiles
 from bench.support.log_load import SUBJECTS
 from bench.support.machine import card, cores_for, warn
-from shm.segment import Words
+from bench.support.options import parser_of, show_drawing
 
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
 TURN_S_MAX = 300.0
 NEEDS = {  # what has to be installed beyond what tickring needs
     "picologging_file": ("picologging",),
@@ -49,15 +49,9 @@ OURS, FLOOR = "tickring", "floor"
 
 
 def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tickring bench log",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("log", __doc__)
     parser.add_argument("--messages", type=int, default=50_000, help="measured ones in a turn")
     parser.add_argument("--turns", type=int, default=5, help="turns of each logger")
-    parser.add_argument("--short", action="store_true", help="a small run that proves it works")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument("--plot", type=Path, help="also draw the distributions into this PNG file")
     options = parser.parse_args()
     if options.short:
@@ -84,13 +78,10 @@ def _take_turn(name: str, messages: int, cores: tuple[int, ...]) -> dict[str, An
     return figures
 
 
-def _percentiles(times: Words) -> dict[str, float]:
-    return {name: round(float(np.percentile(times, p)), 1) for name, p in PERCENTILES.items()}
-
-
 def _line(name: str, figures: dict[str, Any]) -> str:
     shown = "  ".join(
-        f"{key} {value / 1_000:8.3f} us" for key, value in _percentiles(figures["caller"]).items()
+        f"{key} {value / 1_000:8.3f} us"
+        for key, value in fine_percentiles(figures["caller"], 1).items()
     )
     rate = "" if name == FLOOR else f"  {figures['records_per_s']:9,.0f}/s  lost {figures['lost']}"
     return f"{name:18s} {shown}{rate}"
@@ -107,14 +98,14 @@ def _summary(turns: list[dict[str, Any]]) -> dict[str, Any]:
     """Answers one logger's figures: percentiles over all turns, the median of the rates."""
     caller = np.concatenate([figures["caller"] for figures in turns])
     result: dict[str, Any] = {
-        "caller_ns": _percentiles(caller),
+        "caller_ns": fine_percentiles(caller, 1),
         "caller_p50_ns_by_turn": [float(np.median(figures["caller"])) for figures in turns],
         "records_per_s": round(float(np.median([one["records_per_s"] for one in turns]))),
         "lost": sum(one["lost"] for one in turns),
     }
     if "compiled" in turns[0]:
         compiled = np.concatenate([figures["compiled"] for figures in turns])
-        result["compiled_caller_ns"] = _percentiles(compiled)
+        result["compiled_caller_ns"] = fine_percentiles(compiled, 1)
     return result
 
 
@@ -132,7 +123,7 @@ def main() -> None:
     """Measures, prints every turn, and ends with the ratios."""
     options = _read_options()
     cores = cores_for(2)
-    sys.stderr.write(str(__doc__).split("\n\n")[1] + "\n\n")
+    show_drawing(__doc__)
     warn(cores, 2)
     names = installed()
     turns: dict[str, list[dict[str, Any]]] = {name: [] for name in names}

@@ -41,6 +41,7 @@ from bench.rivals.ring_rivals import RIVALS, TICKRING_PYTHON, Rival, why_not
 from bench.support import channel_runs, python_face, ring_loops, ring_runs
 from bench.support.figures import Run, Subject, percentiles
 from bench.support.machine import card, cores_for, steal_ticks, warn
+from bench.support.options import parser_of
 from bench.support.ring_runs import Loops
 from bench.support.ring_topologies import TOPOLOGIES, measure
 
@@ -73,14 +74,8 @@ def _say(text: str) -> None:
 
 
 def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tickring bench ring",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("ring", __doc__)
     parser.add_argument("--turns", type=int, default=Plan.turns, help="runs of each subject")
-    parser.add_argument("--short", action="store_true", help="a small run that proves it works")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument(
         "--plot", type=Path, help="also draw round trips and latency under load into this PNG file"
     )

@@ -31,12 +31,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from bench.support.figures import PERCENTILES, percentiles
 from bench.support.hops import Quotes, hops
 from bench.support.machine import card, cores_for, warn
 from bench.support.metronome import KEY_FILE
+from bench.support.options import parser_of, show_drawing
 from workers.exchange.keys import make_ed25519_pair, write_pair
 
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
 RUN_S_MAX = 600.0
 PROFILE = """
 [engine]
@@ -84,16 +85,10 @@ enabled = false
 
 
 def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tickring bench tick-to-order",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("tick-to-order", __doc__)
     parser.add_argument("--quotes", type=int, default=10_000, help="measured quotes in a turn")
     parser.add_argument("--gap-us", type=int, default=2_000, help="microseconds between quotes")
     parser.add_argument("--turns", type=int, default=3, help="turns of each engine")
-    parser.add_argument("--short", action="store_true", help="a small run that proves it works")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument("--plot", type=Path, help="also draw the distributions into this PNG file")
     options = parser.parse_args()
     if options.short:
@@ -167,10 +162,7 @@ def _await(path: Path, engine: subprocess.Popen[str]) -> None:
 
 def _percentiles(round_trips_ns: npt.NDArray[np.int64]) -> dict[str, Any]:
     came = round_trips_ns[round_trips_ns > 0]
-    result: dict[str, Any] = {
-        name: int(np.percentile(came, percent)) for name, percent in PERCENTILES.items()
-    }
-    return {"count": len(came), "missed": int(len(round_trips_ns) - len(came)), **result}
+    return {"count": len(came), "missed": int(len(round_trips_ns) - len(came)), **percentiles(came)}
 
 
 def _measure(options: argparse.Namespace, cores: tuple[int, int]) -> dict[str, list[Any]]:
@@ -202,7 +194,7 @@ def main() -> None:
     """Measures, prints every turn, and ends with the ratios."""
     options = _read_options()
     cores = cores_for(2)
-    sys.stderr.write(str(__doc__).split("\n\n")[1] + "\n\n")
+    show_drawing(__doc__)
     warn(cores, 2)
     turns = _measure(options, (cores[0], cores[1]))
     names = ("p50", "p99", "p99_9")

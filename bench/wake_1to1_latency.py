@@ -29,7 +29,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.support.figures import percentiles
 from bench.support.machine import card, cores_for, warn
+from bench.support.options import parser_of, show_drawing
 from shm import park, ring, segment
 from shm.handles import Consumer, Producer
 from shm.jit import jit, load_acquire, now_ns, pause, store_release, syscall
@@ -38,7 +40,6 @@ from shm.segment import Segment, Words
 
 STRATEGIES = ("spin", "yield", "backoff", "park")
 FUTEX = "futex_alone"
-PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "max": 100.0}
 CAPACITY = 1024
 BODY_BYTES, LAYOUT = 1 << 20, segment.fingerprint("bench-wake", 1)
 TIMES_AT = 64  # words of the scratch segment: the futex word, then a latency for each record
@@ -71,17 +72,11 @@ def _until(end_ns: int) -> None:
 
 
 def _read_options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="tickring bench wake",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("wake", __doc__)
     parser.add_argument("--records", type=int, default=500, help="records in a turn")
     parser.add_argument("--gap-us", type=int, default=1_000, help="microseconds between records")
     parser.add_argument("--turns", type=int, default=9, help="turns of each strategy")
     parser.add_argument("--idle-s", type=float, default=2.0, help="seconds of waiting for nothing")
-    parser.add_argument("--short", action="store_true", help="a small run that proves it works")
-    parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     options = parser.parse_args()
     if options.short:
         options.records, options.turns, options.idle_s = 100, 1, 0.1
@@ -201,10 +196,6 @@ class _memory:  # noqa: N801 - a context manager, used like a function
             one.close()
 
 
-def _percentiles(values: Words) -> dict[str, int]:
-    return {name: int(np.percentile(values, percent)) for name, percent in PERCENTILES.items()}
-
-
 def _warm(bench: Bench, options: argparse.Namespace) -> None:
     """Compiles what the processes call before they are forked."""
     full = options.records, options.idle_s
@@ -220,7 +211,7 @@ def _measure(bench: Bench, turns: int) -> dict[str, list[Words]]:
         for name, results in found.items():
             results.append(bench.latencies(name))
             times = "  ".join(
-                f"{key} {value / 1_000:9.1f} us" for key, value in _percentiles(results[-1]).items()
+                f"{key} {value / 1_000:9.1f} us" for key, value in percentiles(results[-1]).items()
             )
             sys.stderr.write(f"turn {turn + 1} {name:12s} {times}\n")
     return found
@@ -230,7 +221,7 @@ def main() -> None:
     """Measures, prints every turn, and ends with what each strategy takes and costs."""
     options = _read_options()
     cores = cores_for(2)
-    sys.stderr.write(str(__doc__).split("\n\n")[1] + "\n\n")
+    show_drawing(__doc__)
     warn(cores, 2)
     assert TIMES_AT + options.records <= BODY_BYTES // 8, "a latency is kept for each record"
     bench = Bench(options, cores)
@@ -242,7 +233,7 @@ def main() -> None:
     for name, turns in found.items():
         p50_ns = float(np.median([np.median(turn) for turn in turns]))
         subjects[name] = {
-            "wake_ns": _percentiles(np.concatenate(turns)),
+            "wake_ns": percentiles(np.concatenate(turns)),
             "over_futex_ns": round(p50_ns - futex_ns),
         }
         if name != FUTEX:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from shm.segment import Words
 
@@ -13,8 +14,16 @@ PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99_9": 99.9, "max": 100.
 
 
 def percentiles(values_ns: Words) -> dict[str, int]:
-    """Answers p50 to max, ns."""
+    """Answers p50 to max, whole ns."""
     return {name: int(np.percentile(values_ns, at)) for name, at in PERCENTILES.items()}
+
+
+def fine_percentiles(values_ns: Words | npt.NDArray[np.float64], decimals: int) -> dict[str, float]:
+    """Answers p50 to max, ns, for what takes few of them."""
+    return {
+        name: round(float(np.percentile(values_ns, at)), decimals)
+        for name, at in PERCENTILES.items()
+    }
 
 
 @dataclass(frozen=True)
