@@ -85,8 +85,8 @@ def _watch(engine: subprocess.Popen[str], profile: Path, seconds: float) -> dict
     assert engine.stderr is not None, "the pipe was asked for"
     if not any("Ctrl-C stops" in line for line in engine.stderr):
         raise RuntimeError("the engine must start: see its log")
-    pids = {worker["name"]: int(worker["pid"]) for worker in _status(profile)["workers"]}
-    pids["supervisor"] = engine.pid
+    workers = {worker["name"]: int(worker["pid"]) for worker in _status(profile)["workers"]}
+    pids = {"supervisor": engine.pid, **workers}
     _wait(engine, SETTLE_S)
     before, began_s = _cpu_s(pids), time.monotonic()
     _wait(engine, seconds)
