@@ -14,7 +14,7 @@ stands beside it. tickring checks, scales exactly, keeps the book and publishes;
 floats and keep them in a deque or in dictionaries. Readers take turns; ratios are medians over the
 turns of how many times cheaper tickring is. Batch windows are measured at load, and with a quote
 every gap for the time from its sending to its record. Session and feed are the product's; the
-agent's loop around them is not.
+agent's loop around them is not. tickring_framewalk is workers/framesession.py in place of picows.
 """
 
 from __future__ import annotations
@@ -39,13 +39,14 @@ from bench.support.ingest_load import (
     quotes,
     sender,
 )
-from bench.support.ingest_reader import CPU_NS, SAMPLES, WALL_NS, tickring
+from bench.support.ingest_reader import CPU_NS, SAMPLES, WALL_NS, Way, tickring
 from bench.support.machine import card, cores_for, warn
 from bench.support.options import parser_of, show_drawing
 from engine import codec_feed
 from shm.segment import Words
+from workers import framewalk
 
-OURS = "tickring"
+OURS, WALKED = "tickring", "tickring_framewalk"
 RIVALS = {
     "websockets_json": ingest_websockets_json.reader,
     "picows_msgspec": ingest_picows_msgspec.reader,
@@ -74,10 +75,12 @@ def _take_turn(name: str, load: Load, window_ms: int, cores: tuple[int, ...]) ->
     """Runs one reader against a sender; answers ns of a message or level."""
     with listening() as server:
         port = server.getsockname()[1]
-        if name == OURS:
-            reader = tickring(port, load.stream, (load.messages, load.warm), window_ms)
+        messages = (load.messages, load.warm)
+        if name in {OURS, WALKED}:
+            way = Way(window_ms, is_walked=name == WALKED)
+            reader = tickring(port, load.stream, messages, way)
         else:
-            reader = RIVALS[name](port, load.stream, (load.messages, load.warm))
+            reader = RIVALS[name](port, load.stream, messages)
         words = crew.run((sender(server, load), reader), cores, SAMPLES)
     units = (load.messages - load.warm) * load.units / load.messages
     return {"cpu_ns": words[CPU_NS] / units, "wall_ns": words[WALL_NS] / units}
@@ -85,11 +88,11 @@ def _take_turn(name: str, load: Load, window_ms: int, cores: tuple[int, ...]) ->
 
 def _race(load: Load, turns: int, cores: tuple[int, ...]) -> dict[str, list[dict[str, float]]]:
     """Lets the readers take turns; answers every turn of each."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, *RIVALS)}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, WALKED, *RIVALS)}
     for turn in range(1, turns + 1):
         for name, figures in found.items():
             figures.append(_take_turn(name, load, 0, cores))
-            _tell(f"turn {turn} {load.stream:12s} {name:16s}", figures[-1])
+            _tell(f"turn {turn} {load.stream:12s} {name:18s}", figures[-1])
     return found
 
 
@@ -101,14 +104,15 @@ def _medians(turns: list[dict[str, float]]) -> dict[str, float]:
     return {key: round(float(np.median([turn[key] for turn in turns])), 1) for key in turns[0]}
 
 
-def _ratios(found: dict[str, list[dict[str, float]]]) -> dict[str, float]:
+def _ratios(found: dict[str, list[dict[str, float]]], ours: str = OURS) -> dict[str, float]:
+    """Answers how many times cheaper we are than each rival."""
     return {
         name: round(
             float(
                 np.median(
                     [
                         rival["cpu_ns"] / own["cpu_ns"]
-                        for rival, own in zip(found[name], found[OURS], strict=True)
+                        for rival, own in zip(found[name], found[ours], strict=True)
                     ]
                 )
             ),
@@ -129,7 +133,7 @@ def _windows(
         with listening() as server:
             beat = metronome(server, options.paced, options.gap_us)
             port = server.getsockname()[1]
-            reader = tickring(port, load.stream, (options.paced, 0), window, is_timed=True)
+            reader = tickring(port, load.stream, (options.paced, 0), Way(window, is_timed=True))
             words = crew.run((beat, reader), cores, SAMPLES + options.paced + 1)
         latencies[window] = words[SAMPLES : SAMPLES + int(words[-1])]
         at_load = _medians(turns)
@@ -150,13 +154,16 @@ def main() -> None:
     cores = cores_for(2)
     show_drawing(__doc__)
     warn(cores, 2)
+    framewalk.warm()
     codec_feed.warm()  # before the readers are forked, so that none of them compiles
     load = quotes(options.quotes)
     tops = _race(load, options.turns, cores)
     levels = _race(depths(options.depths), options.turns, cores)
     windows, latencies = _windows(options, load, cores)
     result: dict[str, Any] = {"ratios": _ratios(tops), "depth_ratios": _ratios(levels)}
-    for name in (OURS, *RIVALS):
+    result["framewalk_ratios"] = _ratios(tops, WALKED)
+    result["framewalk_depth_ratios"] = _ratios(levels, WALKED)
+    for name in (OURS, WALKED, *RIVALS):
         result[f"{name}_ns"] = {"message": _medians(tops[name]), "level": _medians(levels[name])}
     result |= {
         "windows_ms": {str(window): figures for window, figures in windows.items()},

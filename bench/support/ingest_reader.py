@@ -21,6 +21,7 @@ from engine.instruments import INSTRUMENTS_MAX, Instrument
 from engine.records import UPDATE_ID, BookState, Kind, kind_of
 from shm import handles, ring, segment
 from shm.stats import BODY_BYTES, LAYOUT, Stats
+from workers.framesession import FrameSession
 from workers.marketsession import MarketSession
 
 CAPACITY, LEVELS_MAX = 1 << 17, 4_096
@@ -98,36 +99,40 @@ def _feed(stream: str) -> Iterator[_Rig]:
             one.close()
 
 
-def tickring(
-    port: int, stream: str, messages: tuple[int, int], window_ms: int, *, is_timed: bool = False
-) -> Callable[[Gate], None]:
+class Way(NamedTuple):
+    """How messages come onto the ring.
+
+    Attributes:
+        window_ms: of a batch, as in [market].
+        is_timed: keep each quote's time from its sending to its record being on the ring.
+        is_walked: one compiled call walks the WebSocket frames of a read, instead of picows.
+    """
+
+    window_ms: int = 0
+    is_timed: bool = False
+    is_walked: bool = False
+
+
+def tickring(port: int, stream: str, messages: tuple[int, int], way: Way) -> Callable[[Gate], None]:
     """Answers a member that brings a load onto a ring, batch by batch.
 
     Args:
         port: of the sender.
         stream: that it sends.
         messages: how many, and how many of them before the clock starts.
-        window_ms: of a batch, as in [market].
-        is_timed: keep each quote's time from its sending to its record being on the ring.
+        way: how.
     """
 
     def live(gate: Gate) -> None:
         with _feed(stream) as rig, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_read(rig, gate, port, Clock(gate, messages), window_ms, is_timed))
+            runner.run(_read(rig, gate, port, Clock(gate, messages), way))
             rejected = {sample.label: sample.value for sample in rig.stats.samples()}
             assert rejected["ingest_rejected_frames_total"] == 0, "the load is as a venue writes it"
 
     return live
 
 
-async def _read(
-    rig: _Rig,
-    gate: Gate,
-    port: int,
-    clock: Clock,
-    window_ms: int,
-    is_timed: bool,  # noqa: FBT001
-) -> None:
+async def _read(rig: _Rig, gate: Gate, port: int, clock: Clock, way: Way) -> None:
     feed, consumer = rig.feed, rig.consumer
     loop = asyncio.get_running_loop()
     ended = asyncio.Event()
@@ -136,29 +141,27 @@ async def _read(
         count = feed.waiting
         while feed.decode(time.monotonic_ns()) != DONE:
             consumer.release(consumer.cursor)
-        if is_timed:
+        if way.is_timed:
             _keep_latencies(consumer, gate)
         consumer.release(consumer.cursor)
         if clock.tell(count):
             ended.set()
 
     def wake() -> None:
-        if window_ms:
-            loop.call_later(window_ms / 1_000, flush)
+        if way.window_ms:
+            loop.call_later(way.window_ms / 1_000, flush)
         else:
             loop.call_soon(flush)
 
-    session = MarketSession(feed, wake, flush)
-    await session.connect(f"ws://127.0.0.1:{port}/stream?streams=btcusdt@{stream_of(feed)}", IDLE_S)
+    make = FrameSession if way.is_walked else MarketSession
+    session = make(feed, wake, flush)
+    await session.connect(
+        f"ws://127.0.0.1:{port}/stream?streams=btcusdt@{feed.plan.streams[0]}", IDLE_S
+    )
     gate.wait()
     await ended.wait()
     session.disconnect()
     await session.ended()
-
-
-def stream_of(feed: Feed) -> str:
-    """Answers the one stream of a feed."""
-    return feed.plan.streams[0]
 
 
 def _keep_latencies(consumer: handles.Consumer, gate: Gate) -> None:
