@@ -29,6 +29,7 @@ GO = 0  # word of the gate: the reader has taken the warm messages
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _MID_TICKS = 6_173_763
 _NEAR, _FAR = 1, 800  # ticks from the middle
+_REMOVED = 0.3  # share of levels whose quantity is 0
 _TEXT = 0x81
 _EXTENDED = 126  # a length from here on stands in the bytes behind
 _CLOSE = b"\x88\x02\x03\xe8"
@@ -92,10 +93,15 @@ def quotes(messages: int) -> Load:
 
 
 def depths(messages: int) -> Load:
-    """Answers a load of depth messages; its cost is counted by level."""
+    """Answers a load of depth messages, its cost counted by level.
+
+    As in the recordings that we know: best first on each side, and some of the levels are removed.
+    """
     chance = np.random.default_rng(7)
-    ticks = chance.integers(_NEAR, _FAR, (messages, 2 * LEVELS)).tolist()
-    lots = (chance.integers(0, 300_000, (messages, 2 * LEVELS))).tolist()
+    shape = (messages, 2, LEVELS)
+    ticks = np.sort(chance.integers(_NEAR, _FAR, shape)).reshape(messages, -1).tolist()
+    is_there = chance.random(shape) >= _REMOVED
+    lots = (chance.integers(1, 300_000, shape) * is_there).reshape(messages, -1).tolist()
     frames = [frame(depth(FIRST_ID + n, ticks[n], lots[n])) for n in range(messages)]
     return _load("depth@100ms", frames, messages * 2 * LEVELS)
 
