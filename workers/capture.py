@@ -49,6 +49,11 @@ def capture(settings: Settings, wanted: Wanted) -> int:
     """
     path = wanted.output.path
     symbols = settings.market.symbols
+    if wanted.market != "spot" and is_exchange_embedded(settings):
+        raise ValueError(
+            f"the built-in exchange serves spot only: market={wanted.market};"
+            " name a venue's addresses in [venue]"
+        )
     if path.suffix == ".gz" and len(symbols) != 1:
         raise ValueError(
             f"one file must be of one symbol: out={path} symbols={','.join(symbols)};"

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from workers.exchange.capture import CaptureError, _raw_lines, _time_ns
+from workers.exchange.capture import CaptureError, local_time_ns, raw_lines
 
 MALFORMED_MAX = 20  # lines told of one file; the rest is counted
 SILENCES_MAX = 3  # told of each stream
@@ -141,7 +141,7 @@ def facts_of(path: Path) -> Facts:
     facts = Facts(path)
     decoder = msgspec.json.Decoder(_Frame)
     try:
-        for number, text in enumerate(_raw_lines(path), start=1):
+        for number, text in enumerate(raw_lines(path), start=1):
             facts.lines = number
             try:
                 _take(facts, text, decoder, number)
@@ -178,13 +178,13 @@ def _take(facts: Facts, text: bytes, decoder: msgspec.json.Decoder[_Frame], line
     _tell_market(facts, data)
     if data.E:
         facts.event_unit = "us" if data.E >= _US_EVENT_FROM else "ms"
-        facts.skew_ns.append(local_ns - _time_ns(data.E))
+        facts.skew_ns.append(local_ns - local_time_ns(data.E))
     _follow(stream, data, line)
 
 
 def _take_time(facts: Facts, stamp: bytes) -> int:
     value = int(stamp)
-    local_ns = _time_ns(value)
+    local_ns = local_time_ns(value)
     if not facts.first_ns:
         facts.first_ns = facts.last_ns = local_ns
         facts.local_unit = next(unit for unit, least in _UNITS.items() if value >= least)

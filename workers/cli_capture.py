@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from config.settings import VenueSettings
 from workers.arguments import seconds_of
 from workers.capture import Wanted, capture, output_of
 from workers.capture_inspect import inspect
@@ -33,8 +32,8 @@ def record(
     context: typer.Context,
     config: Config = None,
     market: Annotated[
-        str, typer.Option(metavar="spot|usdm", help="Without it as in [venue].")
-    ] = "",
+        str, typer.Option(metavar="spot|usdm", help="Whose paths and streams; [venue] says where.")
+    ] = "spot",
     symbols: Annotated[str, typer.Option(metavar="A,B", help="Without it as in [market].")] = "",
     streams: Annotated[
         str, typer.Option(metavar="A,B", help="bookTicker, trade, aggTrade, depth@100ms, ...")
@@ -63,13 +62,9 @@ def record(
         given["symbols"] = [symbol.upper() for symbol in _words(symbols)]
     if streams:
         given["streams"] = _words(streams)
-    chosen: dict[str, object] = {}
-    if market and "market" in VenueSettings.__struct_fields__:
-        chosen["market"] = market_of(market)
-    settings, _ = settings_of(config, None, market=given, venue=chosen)
-    found = market_of(market or getattr(settings.venue, "market", "spot"))
+    settings, _ = settings_of(config, None, market=given)
     wanted = Wanted(
-        found,
+        market_of(market),
         output_of(out.expanduser(), file_mib, seconds_of(file_time)),
         seconds_of(for_) if for_ else None,
         as_json,

@@ -114,6 +114,7 @@ def test_ctrl_c_finishes_every_symbol_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--market", "usdm"], "the built-in exchange serves spot only: market=usdm"),
         (["--out", "a.gz", "--symbols", "BTCUSDT,ETHUSDT"], "one file must be of one symbol"),
         (["--market", "coinm"], "a market must be one of spot, usdm"),
         (["inspect", "nowhere.gz"], "a recording must be readable: file=nowhere.gz"),

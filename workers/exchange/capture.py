@@ -213,7 +213,7 @@ def _read_file(path: Path) -> Iterator[Line]:
     decoder = msgspec.json.Decoder(Frame)
     waiting: list[Line] = []
     symbol, last_ns = "", 0
-    for number, text in enumerate(_raw_lines(path), start=1):
+    for number, text in enumerate(raw_lines(path), start=1):
         line = _read_line(text, symbol, decoder, path, number)
         if line.time_ns < last_ns:
             raise CaptureError(
@@ -247,10 +247,11 @@ def _read_line(
         if frame.data is None or not frame.stream or not frame.data.s:
             raise CaptureError(f"a frame must name its stream and its symbol: {where}")
         symbol = frame.data.s
-    return Line(_time_ns(int(stamp)), body, frame, symbol)
+    return Line(local_time_ns(int(stamp)), body, frame, symbol)
 
 
-def _time_ns(stamp: int) -> int:
+def local_time_ns(stamp: int) -> int:
+    """Answers a time since 1970 in ns; the number of its digits says in which unit it is."""
     if stamp >= _NS_FROM:
         return stamp
     return stamp * (1_000 if stamp >= _US_FROM else 1_000_000)
@@ -265,7 +266,7 @@ def _is_gzip(path: Path) -> bool:
         raise CaptureError(f"a recording must be readable: file={path}: {reason}") from None
 
 
-def _raw_lines(path: Path) -> Iterator[bytes]:
+def raw_lines(path: Path) -> Iterator[bytes]:
     """Yields the lines of a gzip or plain file without their ends, empty ones left out."""
     is_gzip = _is_gzip(path)
     with gzip.open(path, "rb") if is_gzip else path.open("rb") as file:
