@@ -99,7 +99,9 @@ async def _capture(settings: Settings, wanted: Wanted) -> int:
         started_s = monotonic()
         writer.start()
         try:
-            sessions.start([Backoff(venue.reconnect_ms, venue.reconnect_ms_max)] * len(source.urls))
+            sessions.start(
+                [Backoff(venue.reconnect_ms, venue.reconnect_ms_max) for _ in source.urls]
+            )
             await _watch(writer, queue, wanted.seconds, console)
         finally:
             await sessions.close(venue.request_ms_max / 1000)
