@@ -139,6 +139,11 @@ def _exchange(settings: Settings) -> Iterator[str]:
     for asset, amount in exchange.balances.items():
         if _DECIMAL.fullmatch(amount) is None:
             yield f"exchange.balances.{asset} must be a plain decimal: {asset}={amount!r}"
+    if exchange.faults and not is_exchange_embedded(settings):
+        yield (
+            "exchange.faults must be left out when orders go to a venue: only the built-in exchange"
+            f" takes a script: faults={exchange.faults}; take it or [venue] away"
+        )
     if exchange.capture and not is_exchange_embedded(settings):
         where = f"venue.rest_url={settings.venue.rest_url}" if exchange.enabled else "enabled=false"
         yield (

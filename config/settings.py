@@ -41,7 +41,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     symbols: tuple[str, ...] = ("BTCUSDT",)
     streams: tuple[str, ...] = ("bookTicker", "trade", "depth@100ms")
     batch_window_ms: Literal[0, 1, 5, 10] = 0  # 0: publish as soon as read
-    snapshot_levels: int = 1_000  # levels asked for in a depth snapshot
+    snapshot_levels: int = 5_000  # levels asked for in a depth snapshot; spot gives no more
     silence_ms_max: int = 5_000  # a stream silent for longer makes its book STALE
 
 
@@ -73,6 +73,7 @@ class ExchangeSettings(Section, frozen=True, kw_only=True):
     capture: tuple[str, ...] = ()
     speed: float = 1.0  # recorded time passes this many times faster; 0 means as fast as it goes
     loop: bool = False  # start the recording again at its end
+    faults: str = ""  # fault script, see workers/exchange/faults.py; empty: nothing goes wrong
     maker_fee_bps: float = 1.0
     taker_fee_bps: float = 1.0
     balances: dict[str, str] = msgspec.field(

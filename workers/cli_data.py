@@ -17,6 +17,7 @@ from workers.cli_options import (
     Capture,
     Config,
     DataDir,
+    Faults,
     For,
     Loop,
     Speed,
@@ -88,6 +89,7 @@ def exchange(
     capture: Capture = None,
     speed: Speed = None,
     loop: Loop = None,
+    faults: Faults = None,
     for_: For = "",
     key_file: Annotated[
         Path | None,
@@ -101,7 +103,7 @@ def exchange(
 
     What is not given here is as in [exchange] of the configuration; its [venue] does not matter.
     """
-    playback = playback_of(capture, speed, loop)
+    playback = playback_of(capture, speed, loop, faults)
     given: dict[str, object] = {"enabled": True, **playback}
     given |= {name: n for name, n in (("port", port), ("seed", seed)) if n is not None}
     nowhere: dict[str, object] = dict.fromkeys(("rest_url", "stream_url", "order_url"), "")

@@ -45,6 +45,10 @@ Speed = Annotated[
 Loop = Annotated[
     bool | None, typer.Option("--loop/--no-loop", help="Start the recordings again at their end.")
 ]
+Faults = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Let the built-in exchange go wrong by this TOML script."),
+]
 For = Annotated[
     str,
     typer.Option("--for", metavar="TIME", help="Stop after 15s, 2m, 1h ...", show_default=False),
@@ -79,9 +83,10 @@ def playback_of(
     capture: list[Path] | None,
     speed: str | None,
     loop: bool | None,  # noqa: FBT001 - the command line's own flag
+    faults: Path | None,
 ) -> dict[str, object]:
     """Answers what these options change in `[exchange]`: nothing that was not given."""
-    given: dict[str, object] = {}
+    given: dict[str, object] = {} if faults is None else {"faults": str(faults)}
     if capture:
         given["capture"] = [str(path) for path in capture]
     if speed is not None:

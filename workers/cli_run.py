@@ -17,6 +17,7 @@ from workers.cli_options import (
     Capture,
     Config,
     DataDir,
+    Faults,
     For,
     Loop,
     Speed,
@@ -40,6 +41,7 @@ def run(
     capture: Capture = None,
     speed: Speed = None,
     loop: Loop = None,
+    faults: Faults = None,
     as_json: AsJson = False,
 ) -> None:
     """Start everything, show what flows, and on Ctrl-C stop in order with a summary.
@@ -47,7 +49,7 @@ def run(
     With --json the last line on standard output is the summary as one JSON object.
     """
     seconds = seconds_of(for_) if for_ else None
-    playback = playback_of(capture, speed, loop)
+    playback = playback_of(capture, speed, loop, faults)
     found = scan(capture) if capture else None
     market: dict[str, object] = {"symbols": list(found.symbols)} if found else {}
     settings, folder = settings_of(config, data_dir, exchange=playback, market=market)

@@ -20,6 +20,7 @@ from config.topology import agents, is_exchange_embedded
 from workers.bus import bus_url
 from workers.endpoints import KEY_FILE
 from workers.exchange.capture import CaptureError, Scan, scan
+from workers.exchange.faults import FaultError, read_script
 from workers.exchange.keys import KeyPair, read_pair
 from workers.memory import last_generation
 from workers.store import make_database
@@ -42,6 +43,7 @@ def problems(settings: Settings, data_dir: Path, found: Scan | None = None) -> I
     yield from _key(settings, data_dir)
     yield from _hosts(settings)
     yield from _recordings(settings, found)
+    yield from _faults(settings)
     yield from _strategies(settings)  # last: the first time, each compiles its own few functions
 
 
@@ -157,6 +159,14 @@ def _host(key: str, host: str) -> Iterator[str]:
         else:
             return
     yield f"{key} must be an address of this host: host={host!r}: {reason.lower()}"
+
+
+def _faults(settings: Settings) -> Iterator[str]:
+    if settings.exchange.faults:
+        try:
+            read_script(settings.exchange.faults)
+        except FaultError as error:
+            yield f"exchange.faults: {error}"
 
 
 def _recordings(settings: Settings, found: Scan | None) -> Iterator[str]:

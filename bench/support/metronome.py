@@ -195,6 +195,7 @@ class TimedChannel(Channel):
         """Sends one payload to the one who listens."""
         is_new = False
         for listener in tuple(self.listeners):
+            assert isinstance(listener, StreamSession), "no faults are armed"
             if listener is not self._listener:
                 self._listener, self._wire = listener, _socket_of(listener._connection)  # noqa: SLF001 - the probe
             body = b"%b%b}" % (self.prefix, payload)

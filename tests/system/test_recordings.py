@@ -60,3 +60,22 @@ def test_two_recordings_play_as_one_session(start: Starter, recordings: Path) ->
     engine = start("--capture", *(str(recordings / name) for name in names), "--speed", "max")
 
     _assert_equal(engine.summary(), [_expected(recordings, name) for name in names])
+
+
+@pytest.mark.parametrize("lost", [0, 700, 3_300])
+def test_a_lost_depth_frame_is_noticed_and_the_final_book_is_right(
+    start: Starter, recordings: Path, tmp_path: Path, lost: int
+) -> None:
+    name = "spot_ethusdt_20240808.gz"
+    script = tmp_path / "faults.toml"
+    script.write_text(f'[[faults]]\nkind = "drop"\nstream = "*@depth@100ms"\nindex = {lost}\n')
+    summary = start(
+        "--capture", str(recordings / name), "--speed", "200", "--faults", str(script)
+    ).summary()
+
+    expected = _expected(recordings, name)
+    expected["counts"]["ethusdt@depth@100ms"] -= 1
+    syncs = 2 if lost else 1  # what is lost before the snapshot was not needed
+    expected["counts"]["REST depth snapshot"] = syncs
+    _assert_equal(summary, [expected])
+    assert summary["stored"]["book_states"] == 2 * syncs  # STALE, then SYNCED

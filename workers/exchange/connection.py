@@ -8,6 +8,8 @@ with.
 
 from __future__ import annotations
 
+import socket
+import struct
 from collections.abc import Callable
 from typing import Protocol
 
@@ -124,6 +126,21 @@ class Connection(WSListener):
         """Drops the connection at once."""
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
+
+    def reset(self) -> None:
+        """Drops the connection with a TCP reset."""
+        if self._transport is not None and self.is_open:
+            transport = self._transport.underlying_transport
+            linger = struct.pack("ii", 1, 0)  # on, for no time: close sends a reset
+            transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, linger
+            )
+            transport.abort()
+
+    def half_close(self) -> None:
+        """Ends the sending half of the connection."""
+        if self._transport is not None and self.is_open:
+            self._transport.underlying_transport.write_eof()
 
     def ping(self, pong_ns_max: int) -> None:
         """Pings the client, or drops it when a ping has waited too long for its pong."""

@@ -56,4 +56,6 @@ def depth(exchange: Exchange, params: Params, now_ns: int) -> msgspec.Raw:
     limit = bounded_number(params, "limit", DEPTH_DEFAULT, DEPTH_MAX)
     weight = next(weight for most, weight in _DEPTH_WEIGHTS if limit <= most)
     exchange.weights.spend(weight, now_ns)
-    return msgspec.Raw(exchange.market.depth(listing.instrument.symbol, limit))
+    symbol, injector = listing.instrument.symbol, exchange.hub.injector
+    body = exchange.market.depth(symbol, limit)
+    return msgspec.Raw(injector.snapshot(symbol, limit, body) if injector.rules else body)

@@ -29,8 +29,11 @@ _ENDPOINTS = {
 
 def answer(path: str, query: str, exchange: Exchange) -> WSUpgradeResponseWithListener:
     """Answers one GET request."""
-    now_ns = exchange.clock()
+    injector = exchange.hub.injector
+    now_ns = exchange.clock() + 1_000_000 * injector.skew_ms
     try:
+        if refusal := injector.refusal(path, now_ns):
+            raise refusal
         body = msgspec.json.encode(_perform(path, query, exchange, now_ns))
     except ExchangeError as error:
         return _refuse(error, exchange, now_ns)

@@ -25,6 +25,7 @@ from workers.exchange import rest
 from workers.exchange.capture import scan
 from workers.exchange.connection import Connection, Handler
 from workers.exchange.exchange import Exchange, Market
+from workers.exchange.faults import read_script
 from workers.exchange.keys import Credential
 from workers.exchange.limits import NS_PER_S, Limits
 from workers.exchange.playback import Playback
@@ -71,11 +72,13 @@ class ExchangeServer:
 
         Raises:
             OSError: the port is taken, or a recording cannot be read.
-            ValueError: a recording or a symbol is not what it must be.
+            ValueError: a recording, a symbol or a fault script is not what it must be.
         """
         exchange = Exchange(self._settings, self._keys, self._clock, self._limits)
         market = await self._make_market(exchange)
         exchange.open_market(market)
+        if self._settings.faults:
+            exchange.hub.injector.arm(read_script(self._settings.faults))
         self._exchange = exchange
         self._server = await ws_create_server(
             self._route,
@@ -130,6 +133,7 @@ class ExchangeServer:
             "fills": trading.fills_n,
             "events": self._exchange.events_n,
             "connections": len(self._open_connections()),
+            "faults": self._exchange.hub.injector.counts(),
         }
 
     async def _make_market(self, exchange: Exchange) -> Market:

@@ -8,6 +8,7 @@ subscribes by its address, or later by messages, of which the venue takes five a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Protocol
 from urllib.parse import parse_qs
 
 import msgspec
@@ -15,9 +16,22 @@ from picows import WSCloseCode
 
 from workers.exchange.connection import Connection
 from workers.exchange.control import Control, ControlRefusal, read_control
+from workers.exchange.faulty_line import GOING_AWAY, FaultyLine, FaultyListener
+from workers.exchange.injector import Injector
 from workers.exchange.limits import NS_PER_S, Limits
 
 UNSENT_BYTES_MAX = 64 << 20  # a listener this far behind is dropped, as the venue does
+
+
+class Listener(Protocol):
+    """Who hears a stream: a session, or what stands before it while faults are armed."""
+
+    @property
+    def is_combined(self) -> bool:
+        """Says which of the two wrappings it wants."""
+
+    def send(self, frame: bytes) -> None:
+        """Takes one frame."""
 
 
 class Channel:
@@ -28,7 +42,7 @@ class Channel:
     def __init__(self, name: str) -> None:
         self.name = name
         self.prefix = b'{"stream":"%b","data":' % name.encode()
-        self.listeners: dict[StreamSession, None] = {}  # in the order of their coming
+        self.listeners: dict[Listener, None] = {}  # in the order of their coming
         self.is_fed = False  # the market writes into it
         self.sent = 0  # payloads that at least one listener received
 
@@ -60,6 +74,8 @@ class StreamHub:
         self.channels: dict[str, Channel] = {}
         self.sessions: dict[StreamSession, None] = {}
         self.subscribed: Callable[[], None] = lambda: None  # somebody has subscribed to something
+        self.injector = Injector()
+        self.opened = 0  # connections so far
 
     def channel(self, name: str) -> Channel:
         """Answers the channel of a stream, making it when there is none."""
@@ -74,10 +90,10 @@ class StreamHub:
         channel.is_fed = True
         return channel
 
-    def leave(self, name: str, session: StreamSession) -> None:
+    def leave(self, name: str, listener: Listener) -> None:
         """Takes a listener off a stream; a stream of nobody's making is forgotten with its last."""
         channel = self.channels[name]
-        channel.listeners.pop(session, None)
+        channel.listeners.pop(listener, None)
         if not channel.listeners and not channel.is_fed:
             del self.channels[name]
 
@@ -105,8 +121,10 @@ class StreamSession:
         self.is_combined = is_combined
         self._hub = hub
         self._names = tuple(names)
-        self._streams: dict[str, None] = {}
+        self._streams: dict[str, Listener] = {}
         self._connection: Connection | None = None
+        self._line: FaultyLine | None = None
+        self.held_bytes = 0  # by faults, on their way to `send`
         self._second = 0
         self._messages = 0
 
@@ -117,7 +135,8 @@ class StreamSession:
 
     def unsent_bytes(self) -> int:
         """Says how much the listener has not taken yet."""
-        return self._connection.unsent_bytes() if self._connection is not None else 0
+        connection = self._connection
+        return self.held_bytes + connection.unsent_bytes() if connection is not None else 0
 
     def send(self, frame: bytes) -> None:
         """Sends one frame; a listener that fell hopelessly behind is dropped instead."""
@@ -129,21 +148,49 @@ class StreamSession:
             return
         connection.send(frame)
 
-    def close(self, reason: str) -> None:
+    @property
+    def now_ns(self) -> int:
+        """Answers the exchange's time, epoch ns."""
+        return self._hub.clock()
+
+    def close(self, reason: str, code: int = GOING_AWAY) -> None:
         """Ends the connection from the exchange's side."""
         if self._connection is not None:
-            self._connection.close(WSCloseCode.GOING_AWAY, reason)
+            self._connection.close(WSCloseCode(code), reason)
+
+    def abort(self) -> None:
+        """Drops the connection, with what was not sent."""
+        if self._connection is not None:
+            self._connection.abort()
+
+    def reset(self) -> None:
+        """Ends the connection as a host does that has crashed: with a TCP reset."""
+        if self._connection is not None:
+            self._connection.reset()
+
+    def half_close(self) -> None:
+        """Says that nothing more will be sent, and goes on to listen."""
+        if self._connection is not None:
+            self._connection.half_close()
 
     def on_open(self, connection: Connection) -> None:
         """Subscribes to what the address named."""
+        hub = self._hub
         self._connection = connection
-        self._hub.sessions[self] = None
+        hub.sessions[self] = None
+        if hub.injector.rules:
+            self._line = FaultyLine(self, hub.opened, hub.injector)
+            self._line.open()
+        hub.opened += 1
         self._subscribe(self._names)
 
     def on_close(self) -> None:
         """Unsubscribes from everything."""
         self._hub.sessions.pop(self, None)
         self._unsubscribe(tuple(self._streams))
+        if self._line is not None:
+            self._line.close()
+            self._hub.injector.forget(self._line.number)
         self._connection = None
 
     def on_control(self) -> None:
@@ -192,16 +239,22 @@ class StreamSession:
 
     def _subscribe(self, names: Iterable[str]) -> None:
         for name in names:
-            self._streams[name] = None
-            self._hub.channel(name).listeners[self] = None
+            if name not in self._streams:
+                listener = self._listener(name)
+                self._streams[name] = listener
+                self._hub.channel(name).listeners[listener] = None
         if self._streams:
             self._hub.subscribed()
 
     def _unsubscribe(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self._streams:
-                del self._streams[name]
-                self._hub.leave(name, self)
+                self._hub.leave(name, self._streams.pop(name))
+
+    def _listener(self, name: str) -> Listener:
+        if self._line is None:
+            return self
+        return FaultyListener(self._line, name, self._hub.injector)
 
 
 def open_session(path: str, query: str, hub: StreamHub) -> StreamSession | None:
