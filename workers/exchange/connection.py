@@ -59,6 +59,7 @@ class Connection(WSListener):
         self.handler = handler
         self.is_paused = False
         self.is_open = False
+        self._is_half_closed = False
         self.opened_ns = clock()
         self._clock = clock
         self._bytes_max = message_bytes_max
@@ -80,14 +81,16 @@ class Connection(WSListener):
         if kind in {WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION}:
             self._on_data(frame)
         elif kind == WSMsgType.PING:
-            transport.send_pong(frame.get_payload_as_bytes())
+            if not self._is_half_closed:
+                transport.send_pong(frame.get_payload_as_bytes())
             self.handler.on_control()
         elif kind == WSMsgType.PONG:
             self._on_pong(frame.get_payload_as_bytes())
             self.handler.on_control()
         else:
-            transport.send_close(frame.get_close_code())
-            transport.disconnect()
+            if not self._is_half_closed:
+                transport.send_close(frame.get_close_code())
+            transport.disconnect(graceful=not self._is_half_closed)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Called by picows when the connection is gone."""
@@ -107,7 +110,7 @@ class Connection(WSListener):
 
     def send(self, data: bytes) -> None:
         """Sends one text message."""
-        if self._transport is not None:
+        if self._transport is not None and not self._is_half_closed:
             self._transport.send(WSMsgType.TEXT, data)
 
     def unsent_bytes(self) -> int:
@@ -119,8 +122,9 @@ class Connection(WSListener):
     def close(self, code: WSCloseCode, reason: str) -> None:
         """Says goodbye and closes after what is buffered was sent."""
         if self._transport is not None and self.is_open:
-            self._transport.send_close(code, reason.encode())
-            self._transport.disconnect()
+            if not self._is_half_closed:
+                self._transport.send_close(code, reason.encode())
+            self._transport.disconnect(graceful=not self._is_half_closed)
 
     def abort(self) -> None:
         """Drops the connection at once."""
@@ -139,7 +143,8 @@ class Connection(WSListener):
 
     def half_close(self) -> None:
         """Ends the sending half of the connection."""
-        if self._transport is not None and self.is_open:
+        if self._transport is not None and self.is_open and not self._is_half_closed:
+            self._is_half_closed = True
             self._transport.underlying_transport.write_eof()
 
     def ping(self, pong_ns_max: int) -> None:
@@ -149,7 +154,7 @@ class Connection(WSListener):
         if now_ns - oldest_ns >= pong_ns_max or len(self._pings) >= PINGS_MAX:
             self.close(WSCloseCode.POLICY_VIOLATION, "Pong timeout")
             return
-        if self._transport is not None and self.is_open:
+        if self._transport is not None and self.is_open and not self._is_half_closed:
             mark = b"%d" % (now_ns // 1_000_000)
             self._pings.setdefault(mark, now_ns)
             self._transport.send_ping(mark)

@@ -13,10 +13,10 @@
 Further kinds, each with the keys that `KINDS` names: `silence` (a stream says nothing for
 `seconds`, 0 for ever, while its socket stays open); `close`, `reset` and `half_close` a connection,
 and `shutdown`, which sends serverShutdown and closes after `lead_s`, all at a frame or `after_s`
-seconds from the opening; `mute` (the handshake completes and nothing is ever sent; its index counts
-connections); `refuse` and `stale` (the first one that was asked for, again) for depth snapshots;
-`limit` (429 or 418 with Retry-After, for every path or one); `skew` (`skew_ms` is added to /time
-and to event times).
+seconds from the opening; `mute` (the handshake completes and no stream says anything; its index
+counts connections); `refuse` and `stale` (the first one that was asked for, again) for depth
+snapshots; `limit` (429 or 418 with Retry-After, for every path or one); `skew` (`skew_ms` is added
+to /time and to event times).
 """
 
 from __future__ import annotations

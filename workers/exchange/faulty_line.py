@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 GOING_AWAY = 1001  # RFC 6455, section 7.4.1
 WAITING_MAX = 100_000  # frames; a connection with more of them waiting is dropped
 MICROSECONDS_DIGITS = 16
-_TIMES = re.compile(rb'"([ET])":(\d+)')
+_TIME = re.compile(rb'"E":(\d+)')
 _ENDS = ("close", "reset", "half_close", "shutdown")
 
 
@@ -225,8 +225,10 @@ def _changed(armed: ArmedRule, frames: list[bytes]) -> list[bytes]:
     if rule.kind == "duplicate":
         return frames * (1 + rule.copies)
     if rule.kind == "truncate":
-        keep = rule.keep_bytes if rule.keep_bytes >= 0 else int(chance.integers(len(frames[0])))
+        keep = rule.keep_bytes if rule.keep_bytes >= 0 else int(chance.integers(len(frames[0]) + 1))
         return [frame[:keep] for frame in frames]
+    if not frames[0]:
+        return frames  # an earlier rule has cut all of it away
     spoilt = bytearray(frames[0])
     for place in chance.integers(len(spoilt), size=rule.bytes):
         spoilt[place] |= 0x80  # JSON of the venue is ASCII, so this can always be told
@@ -234,10 +236,10 @@ def _changed(armed: ArmedRule, frames: list[bytes]) -> list[bytes]:
 
 
 def _skewed(frame: bytes, skew_ms: int) -> bytes:
-    """Answers a frame with its event and trade times moved."""
+    """Answers a frame with its event time moved."""
 
     def moved(match: re.Match[bytes]) -> bytes:
-        scale = 1_000 if len(match[2]) >= MICROSECONDS_DIGITS else 1
-        return b'"%b":%d' % (match[1], int(match[2]) + skew_ms * scale)
+        scale = 1_000 if len(match[1]) >= MICROSECONDS_DIGITS else 1
+        return b'"E":%d' % (int(match[1]) + skew_ms * scale)
 
-    return _TIMES.sub(moved, frame)
+    return _TIME.sub(moved, frame, count=1)

@@ -23,7 +23,7 @@ def ping(exchange: Exchange, params: Params, now_ns: int) -> Report:
 def server_time(exchange: Exchange, params: Params, now_ns: int) -> Report:
     """Answers the exchange's time."""
     exchange.weights.spend(1, now_ns)
-    return {"serverTime": time_of(now_ns)}
+    return {"serverTime": time_of(now_ns) + exchange.hub.injector.skew_ms}
 
 
 def exchange_info(exchange: Exchange, params: Params, now_ns: int) -> Report:

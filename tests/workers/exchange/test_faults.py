@@ -20,6 +20,8 @@ from websockets.exceptions import ConnectionClosed
 from config.settings import ExchangeSettings
 from tests.workers.exchange.clients import DEADLINE_S, serving
 from workers.exchange.faults import FaultError, parse_script, read_script
+from workers.exchange.limits import Limits
+from workers.exchange.server import ExchangeServer
 
 BUSY = ExchangeSettings(rate_per_s=2_000.0)
 TRADES, QUOTES = "btcusdt@trade", "btcusdt@bookTicker"
@@ -116,6 +118,13 @@ def test_a_truncated_frame_is_the_beginning_of_one(tmp_path: Path) -> None:
     )
 
 
+def test_a_frame_of_which_nothing_is_left_hurts_nobody(tmp_path: Path) -> None:
+    more = '[[faults]]\nkind = "corrupt"\nindex = 1\n[[faults]]\nkind = "truncate"\nindex = 1'
+    rule = f'kind = "truncate"\nindex = 1\nkeep_bytes = 0\n{more}'
+
+    assert heard(tmp_path, rule, second_frame) == b""
+
+
 def test_a_silent_stream_leaves_the_others(tmp_path: Path) -> None:
     async def streams(socket: ClientConnection) -> list[str]:
         return [json.loads(await socket.recv())["stream"] for _ in range(60)]
@@ -134,6 +143,46 @@ def test_a_silent_stream_leaves_the_others(tmp_path: Path) -> None:
 )
 def test_a_connection_ends_at_a_frame(tmp_path: Path, rule: str, code: int) -> None:
     assert heard(tmp_path, rule, closing) == (3, code)
+
+
+def test_a_half_closed_connection_keeps_nobody_from_pings_and_goodbyes(tmp_path: Path) -> None:
+    async def told(port: int) -> tuple[int, int]:
+        url = f"ws://127.0.0.1:{port}/stream?streams={TRADES}"
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)  # goes on to listen
+        head = f"GET /stream?streams={TRADES} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"
+        key = "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "
+        writer.write(f"{head}{key}AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode())
+        await reader.read()  # to the end that the exchange has written
+        async with websockets.connect(url, max_queue=None) as other:
+            before = len(served_pings)
+            while len(served_pings) < before + 3:
+                await other.recv()
+            closed = asyncio.ensure_future(closing(other))
+            await serving_now[0].close()
+            writer.close()
+            return (await closed)[1], len(served_pings) - before
+
+    served_pings: list[int] = []
+    serving_now: list[ExchangeServer] = []
+
+    async def run() -> tuple[int, int]:
+        path = tmp_path / "faults.toml"
+        path.write_text('[[faults]]\nkind = "half_close"\nindex = 1\nconnection = 0\n')
+        limits = Limits(ping_s=0.02)
+        async with serving(replace(BUSY, faults=str(path)), limits=limits) as (server, port):
+            serving_now.append(server)
+            ping_all = server._ping_all
+
+            def counting() -> None:
+                ping_all()
+                served_pings.append(1)
+
+            server._ping_all = counting  # type: ignore[method-assign]
+            return await asyncio.wait_for(told(port), DEADLINE_S)
+
+    code, pings = uvloop.run(run())
+    assert code == 1001
+    assert pings >= 3
 
 
 def test_a_connection_ends_after_a_time(tmp_path: Path) -> None:
