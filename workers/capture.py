@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from time import monotonic
 from typing import Any, NamedTuple
@@ -130,7 +130,8 @@ async def _watch(writer: Writer, queue: Queue, seconds: float | None, console: C
             waited_s = 0.0
             while waited_s < period_s and not stop.is_set() and writer.is_alive():
                 waited_s += SHOW_S
-                await asyncio.wait([loop.create_task(stop.wait())], timeout=SHOW_S)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), SHOW_S)
             count, now_s = sum(writer.counts.messages.values()), monotonic()
             line = _progress(writer, queue, (count - before_n) / (now_s - before_s))
             before_n, before_s = count, now_s
