@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from workers.exchange.streams import StreamSession
 
 GOING_AWAY = 1001  # RFC 6455, section 7.4.1
+REORDER_S_MAX = 1.0  # a frame is not held back longer, also when no other follows
 WAITING_MAX = 100_000  # frames; a connection with more of them waiting is dropped
 MICROSECONDS_DIGITS = 16
 _TIME = re.compile(rb'"E":(\d+)')
@@ -44,6 +45,7 @@ class FaultyLine:
         self._silent: list[tuple[str, float]] = []  # (pattern, until)
         self._timers: list[asyncio.TimerHandle] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._holding: asyncio.TimerHandle | None = None
         self._is_ended = False
 
     def open(self) -> None:
@@ -61,11 +63,14 @@ class FaultyLine:
 
     def close(self) -> None:
         """Forgets everything that was still to come."""
-        for timer in (*self._timers, self._timer):
+        for timer in (*self._timers, self._timer, self._holding):
             if timer is not None:
                 timer.cancel()
         self._timers.clear()
-        self._timer = None
+        self._timer = self._holding = None
+        self._drop()
+
+    def _drop(self) -> None:
         self._waiting.clear()
         self._behind.clear()
         self.session.held_bytes = 0
@@ -106,11 +111,22 @@ class FaultyLine:
         if self._lag and len(self._behind) < WAITING_MAX:
             self._behind.append((self._passed + self._lag, frame))
             self.session.held_bytes += len(frame)
+            if self._holding is None:
+                loop = asyncio.get_running_loop()
+                self._holding = loop.call_later(REORDER_S_MAX, self._let_all_go)
             return
         self._passed += 1
         self._leave(frame, self._delay_s)
+        self._let_go(self._passed)
+
+    def _let_all_go(self) -> None:
+        self._holding = None
+        self._let_go(1 << 62)
+
+    def _let_go(self, passed: int) -> None:
+        """Sends the frames that were held back until so many have passed."""
         for due, held in tuple(self._behind):
-            if due <= self._passed:
+            if due <= passed:
                 self._behind.remove((due, held))
                 self.session.held_bytes -= len(held)
                 self._leave(held, 0.0)
@@ -178,6 +194,7 @@ class FaultyLine:
             self._close(rule.code)
             return
         self._is_ended = True
+        self._drop()
         if rule.kind == "reset":
             self.session.reset()
         else:
@@ -185,6 +202,7 @@ class FaultyLine:
 
     def _close(self, code: int) -> None:
         self._is_ended = True
+        self._drop()
         self.session.close("Closed by a fault", code)
 
 

@@ -89,6 +89,15 @@ def test_frames_come_as_the_rule_has_it(tmp_path: Path, rule: str, ids: list[int
     assert heard(tmp_path, rule, trade_ids) == ids
 
 
+def test_a_frame_that_nothing_follows_is_not_held_back_for_ever(tmp_path: Path) -> None:
+    async def late(socket: ClientConnection) -> int:
+        ids: list[int] = [json.loads(await socket.recv())["data"]["t"] for _ in range(2)]
+        return ids[1] - ids[0]
+
+    # All are held back behind more than will pass: each comes after a while, in its turn.
+    assert heard(tmp_path, 'kind = "reorder"\nbehind = 1000', late) == 1
+
+
 def test_a_delayed_frame_comes_late(tmp_path: Path) -> None:
     async def late_ms(socket: ClientConnection) -> float:
         await socket.recv()
