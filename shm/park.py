@@ -247,6 +247,11 @@ class Park:
         park_on(self._ports, self._vector, self._scratch, self._park_ns_max, self._has_waitv)
 
 
+def is_little(work_count: int) -> bool:
+    """Says whether there was work, and so little that lingering gathers more of it."""
+    return 0 < work_count < FULL_WORK
+
+
 class Linger:
     """Sleeps after every cycle with little work, so that the next one has more of it to do.
 
@@ -261,7 +266,7 @@ class Linger:
     def idle(self, work_count: int) -> None:
         """Sleeps when there was a little work, idles as the strategy inside when there was none."""
         self._inside.idle(work_count)
-        if 0 < work_count < FULL_WORK:
+        if is_little(work_count):
             _nap(self._time, self._linger_ns)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workers.capture_facts import Facts, facts_of
+from workers.capture_facts import MALFORMED_MAX, Facts, facts_of
 from workers.terminal import print_line
 
 EXIT_OK, EXIT_DAMAGED = 0, 1
@@ -32,7 +32,7 @@ def inspect(paths: list[Path], plot: Path | None, *, as_json: bool) -> int:
             _show(facts)
     for facts in found:
         sys.stderr.writelines(f"tickring: {problem}\n" for problem in facts.problems)
-        hidden = facts.malformed - sum("line=" in problem for problem in facts.problems)
+        hidden = facts.malformed - MALFORMED_MAX
         if hidden > 0:
             sys.stderr.write(f"tickring: file={facts.path}: {hidden} more bad lines\n")
     if plot is not None:

@@ -185,7 +185,7 @@ class LoopRunner:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._linger_s and 0 < work < park.FULL_WORK:
+        if self._linger_s and park.is_little(work):
             self._timer = self._loop.call_later(self._linger_s, self.wake)
         elif self._is_spinning or self._is_hot(work):
             self.wake()

@@ -40,7 +40,8 @@ from workers.tables import TABLES, Batch, Part, batch_of
 
 FAULTS = (OSError, sqlite3.Error, *postgres.FAULTS)
 READ_ROWS = 2_000  # read in one go; the event loop breathes in between
-POLL_S, POLL_S_MAX = 0.02, 0.5  # between looks at a journal that has nothing new, ever longer
+POLL_S = 0.02  # between looks in a stop, or at a run that has no journal yet
+REST_S, REST_S_MAX = 0.25, 0.5  # at a journal that has nothing new, ever longer
 COMMIT_S_MAX = 60.0
 COUNT_S_MAX = 20.0
 CLOSE_S_MAX = 2.0
@@ -229,10 +230,14 @@ class StoreAgent:
         if self._drain_ns:
             await asyncio.sleep(POLL_S)
             return
-        pause_s = min(POLL_S * 3**self._looks, POLL_S_MAX)
+        pause_s = min(REST_S * 2**self._looks, REST_S_MAX)
         self._looks = min(self._looks + 1, 8)
+        await self._wait(pause_s)
+
+    async def _wait(self, seconds: float) -> None:
+        """Waits, but not once the drain was asked for."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pause_s):
+            async with asyncio.timeout(seconds):
                 await self._hurry.wait()
 
     async def _finish(self, backlog: RunBacklog) -> None:
@@ -256,7 +261,6 @@ class StoreAgent:
         parts: list[Part] = []
         left = self._settings.batch_rows_max
         deadline = 0.0
-        pause_s = POLL_S
         while left > 0:
             wanted = min(left, READ_ROWS)
             some = backlog.read(wanted, self._ends() if is_growing else None)
@@ -270,8 +274,7 @@ class StoreAgent:
             deadline = deadline or now + self._settings.flush_ms / 1_000
             if not parts or not is_growing or self._drain_ns or now >= deadline:
                 break
-            await asyncio.sleep(min(pause_s, deadline - now))
-            pause_s *= 3
+            await self._wait(deadline - now)
         return parts
 
     async def _commit(self, parts: list[Part]) -> None:

@@ -82,7 +82,7 @@ class Supervisor:
         self._operator_level = 0
         self._pause_ns = int(PAUSE_SHARE * run.settings.engine.heartbeat_ms_max * 1_000_000)
         # Far below what counts as a pause, or every calm turn would excuse every silence.
-        self._calm_tick_s = max(TICK_S, min(CALM_TICK_S, self._pause_ns / 5e9))
+        self._calm_tick_s = max(TICK_S, min(CALM_TICK_S, self._pause_ns / 4e9))
         self._turn_ns = 0
         self._paused_ns = 0  # how long this process stood still
         self.halt_reason = ""

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import uvloop
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
-from bench.rivals.ingest_websockets_json import KEPT
+from bench.rivals.ingest_websockets_json import KEPT, apply
 from bench.support.crew import Gate
 from bench.support.ingest_load import TOLD
-from bench.support.ingest_reader import Clock
+from bench.support.ingest_reader import Clock, reader_of
 
 
 class _Quote(msgspec.Struct):
@@ -66,8 +64,8 @@ class _Listener(WSListener):
         payload = frame.get_payload_as_memoryview()
         if self._is_depth:
             depth = self._depth(payload).data
-            _apply(self._bids, depth.b)
-            _apply(self._asks, depth.a)
+            apply(self._bids, depth.b)
+            apply(self._asks, depth.a)
         else:
             quote = self._quote(payload).data
             bid, ask = float(quote.b), float(quote.a)
@@ -79,16 +77,6 @@ class _Listener(WSListener):
                 self.ended.set()
 
 
-def reader(port: int, stream: str, messages: tuple[int, int]) -> Callable[[Gate], None]:
-    """Answers a member that reads a load."""
-
-    def live(gate: Gate) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_read(gate, port, stream, Clock(gate, messages)))
-
-    return live
-
-
 async def _read(gate: Gate, port: int, stream: str, clock: Clock) -> None:
     listener = _Listener(clock, is_depth=stream.startswith("depth"))
     url = f"ws://127.0.0.1:{port}/stream"
@@ -98,10 +86,4 @@ async def _read(gate: Gate, port: int, stream: str, clock: Clock) -> None:
     transport.disconnect()
 
 
-def _apply(side: dict[float, float], levels: list[tuple[str, str]]) -> None:
-    for price, quantity in levels:
-        size = float(quantity)
-        if size:
-            side[float(price)] = size
-        else:
-            side.pop(float(price), None)
+reader = reader_of(_read)

@@ -6,31 +6,19 @@ leaves the process, so it does less than what it is held against.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import uvloop
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from bench.support.crew import Gate
 from bench.support.ingest_load import TOLD
-from bench.support.ingest_reader import Clock
+from bench.support.ingest_reader import Clock, reader_of
 
 KEPT = 65_536
-
-
-def reader(port: int, stream: str, messages: tuple[int, int]) -> Callable[[Gate], None]:
-    """Answers a member that reads a load."""
-
-    def live(gate: Gate) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_read(gate, port, stream, Clock(gate, messages)))
-
-    return live
 
 
 async def _read(gate: Gate, port: int, stream: str, clock: Clock) -> None:
@@ -43,8 +31,8 @@ async def _read(gate: Gate, port: int, stream: str, clock: Clock) -> None:
             async for text in connection:
                 data = json.loads(text)["data"]
                 if is_depth:
-                    _apply(book["b"], data["b"])
-                    _apply(book["a"], data["a"])
+                    apply(book["b"], data["b"])
+                    apply(book["a"], data["a"])
                 else:
                     bid, ask = float(data["b"]), float(data["a"])
                     sizes = float(data["B"]), float(data["A"])
@@ -58,10 +46,14 @@ async def _read(gate: Gate, port: int, stream: str, clock: Clock) -> None:
             return
 
 
-def _apply(side: dict[float, float], levels: list[list[str]]) -> None:
+def apply(side: dict[float, float], levels: Iterable[Sequence[str]]) -> None:
+    """Sets a difference's levels in a side of a book."""
     for price, quantity in levels:
         size = float(quantity)
         if size:
             side[float(price)] = size
         else:
             side.pop(float(price), None)
+
+
+reader = reader_of(_read)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -59,6 +59,21 @@ class Clock:
         self._words[CPU_NS] = time.process_time_ns() - self._cpu_ns
         self._words[WALL_NS] = time.monotonic_ns() - self._wall_ns
         return True
+
+
+def reader_of(
+    read: Callable[[Gate, int, str, Clock], Coroutine[None, None, None]],
+) -> Callable[[int, str, tuple[int, int]], Callable[[Gate], None]]:
+    """Answers what makes a member of a rival's reading: of port, stream and messages."""
+
+    def reader(port: int, stream: str, messages: tuple[int, int]) -> Callable[[Gate], None]:
+        def live(gate: Gate) -> None:
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(read(gate, port, stream, Clock(gate, messages)))
+
+        return live
+
+    return reader
 
 
 class _Rig(NamedTuple):

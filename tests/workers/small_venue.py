@@ -5,14 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from typing import Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
+import uvloop
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
+
+from engine.codec_feed import Feed
+from tests.engine.scratch_feed import BTCUSDT, Scratch, scratch_feed
 
 SECONDS_MAX = 150.0
 
@@ -110,3 +115,42 @@ async def until(condition: Callable[[], bool], step: Callable[[], object]) -> No
         while not condition():
             step()
             await asyncio.sleep(0)
+
+
+Made = TypeVar("Made", bound="Session")
+
+
+class Session(Protocol):
+    """A connection that fills a feed, whoever reads its socket."""
+
+    async def connect(self, url: str, idle_s: float) -> None: ...
+
+    async def ended(self) -> str: ...
+
+    def disconnect(self) -> None: ...
+
+
+@asynccontextmanager
+async def connected(
+    prefix: str,
+    make: Callable[[Feed, Callable[[], None], Callable[[], object]], Made],
+    make_room: Callable[[], object] = lambda: None,
+) -> AsyncIterator[tuple[SmallVenue, Scratch, Made]]:
+    """A session of one instrument's quotes, connected to a small venue."""
+    with scratch_feed(prefix, BTCUSDT) as scratch:
+        scratch.rows()
+        async with small_venue() as venue:
+            session = make(scratch.feed, lambda: None, make_room)
+            await session.connect(f"{venue.stream_url}/stream?streams=btcusdt@bookTicker", 20)
+            await until(lambda: bool(venue.connections), lambda: None)
+            try:
+                yield venue, scratch, session
+            finally:
+                session.disconnect()
+                await session.ended()
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    """Runs a test on uvloop, as the product does."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(test())  # type: ignore[arg-type]

@@ -107,6 +107,17 @@ def test_time_that_goes_back_and_a_torn_end_are_told(tmp_path: Path) -> None:
     assert not found.is_good
 
 
+def test_a_torn_end_hides_no_bad_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = b"%d []\n" % NS * (MALFORMED_MAX + 5)
+    path = tmp_path / "torn.gz"
+    path.write_bytes(gzip.compress(bad) + gzip.compress(b"1 []\n")[:-9])
+
+    assert inspect([path], None, as_json=True) == 1
+    assert "gzip data must be whole" in (said := capsys.readouterr().err)
+    hidden = facts_of(path).malformed - MALFORMED_MAX
+    assert f"{hidden} more bad lines" in said
+
+
 def test_longest_silences_come_first(tmp_path: Path) -> None:
     path = tmp_path / "quiet"
     times = (0, 1, 4, 6)

@@ -8,19 +8,18 @@ import itertools
 import os
 import socket
 from base64 import b64encode
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.codec_feed import FRAME_BYTES_MAX
 from engine.records import UPDATE_ID, Kind, kind_of
 from tests.engine.scratch_feed import BTCUSDT, Scratch, quote_frame, scratch_feed
-from tests.workers.small_venue import SmallVenue, small_venue, until
+from tests.workers.small_venue import connected, run, small_venue, until
 from workers.framesession import FrameSession
 from workers.framewalk import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, client_frame, refusal
 
@@ -223,29 +222,9 @@ def test_handshakes_that_prove_nothing_are_refused() -> None:
     assert "extension" in refusal(good + b"\r\nSec-WebSocket-Extensions: permessage-deflate", key)
 
 
-@asynccontextmanager
-async def connected(prefix: str) -> AsyncIterator[tuple[SmallVenue, Scratch, FrameSession]]:
-    with scratch_feed(prefix, BTCUSDT) as made:
-        made.rows()
-        async with small_venue() as venue:
-            session = FrameSession(made.feed, lambda: None, lambda: None)
-            await session.connect(f"{venue.stream_url}/stream?streams=btcusdt@bookTicker", 20)
-            await until(lambda: bool(venue.connections), lambda: None)
-            try:
-                yield venue, made, session
-            finally:
-                session.disconnect()
-                await session.ended()
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(test())  # type: ignore[arg-type]
-
-
 def test_frames_of_a_real_server_become_records_in_order(segment_prefix: str) -> None:
     async def test() -> None:
-        async with connected(segment_prefix) as (venue, made, session):
+        async with connected(segment_prefix, FrameSession) as (venue, made, session):
             await venue.send(*(quote_frame(u) for u in range(1_000)))
             whole = quote_frame(1_000).decode()
             await venue.connections[-1].send([whole[:30], whole[30:31], whole[31:]])

@@ -3,41 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 
 import pytest
-import uvloop
 from websockets.exceptions import ConnectionClosed
 
 from engine import codec_feed
 from engine.records import UPDATE_ID, Kind, kind_of
-from tests.engine.scratch_feed import BTCUSDT, Scratch, quote_frame, scratch_feed
-from tests.workers.small_venue import SmallVenue, small_venue, until
+from tests.engine.scratch_feed import Scratch, quote_frame
+from tests.workers.small_venue import connected, run, until
 from workers import marketsession
 from workers.marketsession import MarketSession
-
-
-@asynccontextmanager
-async def connected(
-    prefix: str, make_room: Callable[[], object] = lambda: None
-) -> AsyncIterator[tuple[SmallVenue, Scratch, MarketSession]]:
-    with scratch_feed(prefix, BTCUSDT) as scratch:
-        scratch.rows()
-        async with small_venue() as venue:
-            session = MarketSession(scratch.feed, lambda: None, make_room)
-            await session.connect(f"{venue.stream_url}/stream?streams=btcusdt@bookTicker", 20)
-            await until(lambda: bool(venue.connections), lambda: None)
-            try:
-                yield venue, scratch, session
-            finally:
-                session.disconnect()
-                await session.ended()
-
-
-def run(test: Callable[[], Awaitable[None]]) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(test())  # type: ignore[arg-type]
 
 
 def quotes(scratch: Scratch) -> list[int]:
@@ -47,7 +22,7 @@ def quotes(scratch: Scratch) -> list[int]:
 
 def test_frames_are_copied_in_order_with_the_time_they_were_read(segment_prefix: str) -> None:
     async def test() -> None:
-        async with connected(segment_prefix) as (venue, scratch, _):
+        async with connected(segment_prefix, MarketSession) as (venue, scratch, _):
             await venue.send(*(quote_frame(u) for u in range(100)))
             await until(lambda: scratch.feed.count == 100, lambda: None)
             times = [scratch.feed.index[2 * frame + 1] for frame in range(100)]
@@ -61,7 +36,7 @@ def test_frames_are_copied_in_order_with_the_time_they_were_read(segment_prefix:
 
 def test_message_in_fragments_is_put_together(segment_prefix: str) -> None:
     async def test() -> None:
-        async with connected(segment_prefix) as (venue, scratch, _):
+        async with connected(segment_prefix, MarketSession) as (venue, scratch, _):
             whole = quote_frame(8).decode()
             await venue.connections[-1].send([whole[:30], whole[30:31], whole[31:]])
             await venue.send(quote_frame(9))
@@ -74,7 +49,7 @@ def test_message_in_fragments_is_put_together(segment_prefix: str) -> None:
 
 def test_frame_that_is_too_long_ends_the_connection(segment_prefix: str) -> None:
     async def test() -> None:
-        async with connected(segment_prefix) as (venue, scratch, session):
+        async with connected(segment_prefix, MarketSession) as (venue, scratch, session):
             await venue.send(b"x" * (codec_feed.FRAME_BYTES_MAX + 1))
 
             assert "exceeding max allowed size" in await session.ended()
@@ -92,7 +67,9 @@ def test_full_batch_asks_for_room_and_goes_on(
 
     async def test() -> None:
         held: list[Scratch] = []
-        async with connected(segment_prefix, lambda: seen.extend(quotes(held[0]))) as found:
+        async with connected(
+            segment_prefix, MarketSession, lambda: seen.extend(quotes(held[0]))
+        ) as found:
             venue, scratch, session = found
             held.append(scratch)
             await venue.send(*(quote_frame(u) for u in range(100)))
@@ -112,7 +89,7 @@ def test_batch_that_stays_full_ends_the_connection_instead_of_dropping(
     monkeypatch.setattr(marketsession, "BATCH_FRAMES_HIGH", 4)
 
     async def test() -> None:
-        async with connected(segment_prefix) as (venue, scratch, session):
+        async with connected(segment_prefix, MarketSession) as (venue, scratch, session):
             many = [quote_frame(u) for u in range(1_000)]
             with pytest.raises(ConnectionClosed):
                 await asyncio.gather(*(venue.send(*many) for _ in range(100)))
@@ -126,7 +103,7 @@ def test_batch_that_stays_full_ends_the_connection_instead_of_dropping(
 
 def test_drain_is_over_when_all_that_was_sent_before_is_here(segment_prefix: str) -> None:
     async def test() -> None:
-        async with connected(segment_prefix) as (venue, scratch, session):
+        async with connected(segment_prefix, MarketSession) as (venue, scratch, session):
             await venue.send(*(quote_frame(u) for u in range(200)))
             session.drain()
             await until(lambda: session.is_drained, lambda: None)
@@ -138,7 +115,7 @@ def test_drain_is_over_when_all_that_was_sent_before_is_here(segment_prefix: str
 
 def test_paused_session_reads_nothing_until_it_is_resumed(segment_prefix: str) -> None:
     async def test() -> None:
-        async with connected(segment_prefix) as (venue, scratch, session):
+        async with connected(segment_prefix, MarketSession) as (venue, scratch, session):
             session.pause()
             pong = asyncio.ensure_future(await venue.connections[-1].ping(b"are you there"))
             await venue.send(quote_frame(1))

@@ -65,26 +65,15 @@ class Injector:
 
     def __init__(self) -> None:
         self.rules: tuple[ArmedRule, ...] = ()
-        self.log: dict[str, int] = {}  # injected by rules that were cleared
         self._first: dict[tuple[str, int], bytes] = {}  # (symbol, limit) -> snapshot
 
     def arm(self, script: Script) -> None:
-        """Arms a script in the place of the one before."""
-        self.clear()
+        """Arms a script. Called by: the server, before anybody can connect."""
         self.rules = tuple(ArmedRule(rule, script.seed) for rule in script.rules)
 
-    def clear(self) -> None:
-        """Disarms every rule; what they did stays counted."""
-        self.log = self.counts()
-        self.rules = ()
-
     def counts(self) -> dict[str, int]:
-        """Answers how often each rule, and each rule before it of that name, was injected."""
-        counts = dict(self.log)
-        for armed in self.rules:
-            name = armed.rule.name
-            counts[name] = counts.get(name, 0) + armed.injected
-        return counts
+        """Answers how often each rule was injected."""
+        return {armed.rule.name: armed.injected for armed in self.rules}
 
     def of_kind(self, *kinds: str) -> Iterable[ArmedRule]:
         """Answers the armed rules of some kinds, in their order."""
