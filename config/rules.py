@@ -14,13 +14,13 @@ from urllib.parse import urlsplit
 
 from config.settings import RiskOverride, RiskSettings, Section, Settings, StrategySettings
 from config.topology import is_exchange_embedded
+from engine.venues import market_of
 from engine.risk import WINDOW_MAX
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 CAPACITY_RECORDS_MIN: Final = 64
 CAPACITY_RECORDS_MAX: Final = 1 << 24  # 2 GiB of 128-byte records
 SNAPSHOT_LEVELS_MAX: Final = 5_000  # what the venue serves at most
-STREAMS: Final = ("bookTicker", "trade", "depth@100ms")
 SYMBOLS_MAX: Final = 64
 STRATEGIES_MAX: Final = 32
 MESSAGES_MIN: Final = 2  # one of them is the cancels' reserve
@@ -88,11 +88,16 @@ def _market(settings: Settings) -> Iterator[str]:
         if _SYMBOL.fullmatch(symbol) is None:
             yield f"market.symbols must be upper-case letters and digits: symbol={symbol!r}"
     yield from _unique("market.symbols", "symbol", market.symbols)
+    known = market_of(settings.venue.kind).streams
     if not market.streams:
-        yield f"market.streams must name some of {', '.join(STREAMS)}: count=0"
+        yield f"market.streams must name some of {', '.join(known)}: count=0"
     for stream in market.streams:
-        if stream not in STREAMS:
-            yield f"market.streams must be of {', '.join(STREAMS)}: stream={stream!r}"
+        if stream not in known:
+            yield f"market.streams must be of {', '.join(known)}: stream={stream!r}"
+    for what in ("depth", "markPrice"):
+        twice = [stream for stream in market.streams if stream.partition("@")[0] == what]
+        if len(twice) > 1:
+            yield f"market.streams must hold one {what} stream: streams={','.join(twice)}"
     yield from _unique("market.streams", "stream", market.streams)
     if market.snapshot_levels > SNAPSHOT_LEVELS_MAX:
         yield (

@@ -48,7 +48,7 @@ class MarketSettings(Section, frozen=True, kw_only=True):
 class VenueSettings(Section, frozen=True, kw_only=True):
     """`[venue]`: where market data and orders go. Empty addresses mean the built-in exchange."""
 
-    kind: Literal["binance-spot"] = "binance-spot"
+    kind: Literal["binance-spot", "binance-usdm"] = "binance-spot"  # also of the built-in one
     rest_url: str = ""  # http(s)://host:port
     stream_url: str = ""  # ws(s)://host:port
     order_url: str = ""  # ws(s)://host:port/ws-api/v3
