@@ -14,7 +14,7 @@ stands beside it. tickring checks, scales exactly, keeps the book and publishes;
 floats and keep them in a deque or in dictionaries. Readers take turns; ratios are medians over the
 turns of how many times cheaper tickring is. Batch windows are measured at load, and with a quote
 every gap for the time from its sending to its record. Session and feed are the product's; the
-agent's loop around them is not. tickring_framewalk is workers/framesession.py in place of picows.
+agent's loop around them is not.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from engine import codec_feed
 from shm.segment import Words
 from workers import framewalk
 
-OURS, WALKED = "tickring", "tickring_framewalk"
+OURS = "tickring"
 RIVALS = {
     "websockets_json": ingest_websockets_json.reader,
     "picows_msgspec": ingest_picows_msgspec.reader,
@@ -76,9 +76,8 @@ def _take_turn(name: str, load: Load, window_ms: int, cores: tuple[int, ...]) ->
     with listening() as server:
         port = server.getsockname()[1]
         messages = (load.messages, load.warm)
-        if name in {OURS, WALKED}:
-            way = Way(window_ms, is_walked=name == WALKED)
-            reader = tickring(port, load.stream, messages, way)
+        if name == OURS:
+            reader = tickring(port, load.stream, messages, Way(window_ms))
         else:
             reader = RIVALS[name](port, load.stream, messages)
         words = crew.run((sender(server, load), reader), cores, SAMPLES)
@@ -88,7 +87,7 @@ def _take_turn(name: str, load: Load, window_ms: int, cores: tuple[int, ...]) ->
 
 def _race(load: Load, turns: int, cores: tuple[int, ...]) -> dict[str, list[dict[str, float]]]:
     """Lets the readers take turns; answers every turn of each."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, WALKED, *RIVALS)}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in (OURS, *RIVALS)}
     for turn in range(1, turns + 1):
         for name, figures in found.items():
             figures.append(_take_turn(name, load, 0, cores))
@@ -104,7 +103,7 @@ def _medians(turns: list[dict[str, float]]) -> dict[str, float]:
     return {key: round(float(np.median([turn[key] for turn in turns])), 1) for key in turns[0]}
 
 
-def _ratios(found: dict[str, list[dict[str, float]]], ours: str = OURS) -> dict[str, float]:
+def _ratios(found: dict[str, list[dict[str, float]]]) -> dict[str, float]:
     """Answers how many times cheaper we are than each rival."""
     return {
         name: round(
@@ -112,7 +111,7 @@ def _ratios(found: dict[str, list[dict[str, float]]], ours: str = OURS) -> dict[
                 np.median(
                     [
                         rival["cpu_ns"] / own["cpu_ns"]
-                        for rival, own in zip(found[name], found[ours], strict=True)
+                        for rival, own in zip(found[name], found[OURS], strict=True)
                     ]
                 )
             ),
@@ -161,9 +160,7 @@ def main() -> None:
     levels = _race(depths(options.depths), options.turns, cores)
     windows, latencies = _windows(options, load, cores)
     result: dict[str, Any] = {"ratios": _ratios(tops), "depth_ratios": _ratios(levels)}
-    result["framewalk_ratios"] = _ratios(tops, WALKED)
-    result["framewalk_depth_ratios"] = _ratios(levels, WALKED)
-    for name in (OURS, WALKED, *RIVALS):
+    for name in (OURS, *RIVALS):
         result[f"{name}_ns"] = {"message": _medians(tops[name]), "level": _medians(levels[name])}
     result |= {
         "windows_ms": {str(window): figures for window, figures in windows.items()},

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 from config.settings import RiskOverride, RiskSettings, Section, Settings, StrategySettings
 from config.topology import is_exchange_embedded
-from engine.venues import market_of
 from engine.risk import WINDOW_MAX
+from engine.venues import market_of
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 CAPACITY_RECORDS_MIN: Final = 64

@@ -42,7 +42,9 @@ class MarketSettings(Section, frozen=True, kw_only=True):
     streams: tuple[str, ...] = ("bookTicker", "trade", "depth@100ms")
     batch_window_ms: Literal[0, 1, 5, 10] = 0  # 0: publish as soon as read
     snapshot_levels: int = 5_000  # levels asked for in a depth snapshot; spot gives no more
-    silence_ms_max: int = 5_000  # a stream silent for longer makes its book STALE
+    # A book is STALE when its depth says nothing for 20 times its usual gap, within these bounds.
+    silence_ms_min: int = 2_000
+    silence_ms_max: int = 5_000
 
 
 class VenueSettings(Section, frozen=True, kw_only=True):
@@ -57,6 +59,9 @@ class VenueSettings(Section, frozen=True, kw_only=True):
     secret_file: str = ""  # instead: a 0600 file, first line the key, the rest the secret or PEM
     receive_window_ms: int = 5_000
     request_ms_max: int = 5_000  # an unanswered request is UNKNOWN after this
+    first_frame_s_max: float = 30.0  # a connection without a frame by then is a retired address
+    silence_s_max: float = 30.0  # a connection without data for longer is made anew
+    connection_s_max: float = 84_600.0  # then another takes over; the venue ends one after 24 h
     reconnect_ms: int = 100  # first delay; doubles, with jitter, up to reconnect_ms_max
     reconnect_ms_max: int = 10_000
 

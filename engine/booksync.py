@@ -1,9 +1,12 @@
-"""engine room: keeps an instrument's book continuous by Binance spot's rule, in compiled code.
+"""engine room: keeps an instrument's book continuous by its market's rule, in compiled code.
 
-The venue numbers book changes; a depth frame says that it covers U .. u. The rule, at start and for
-ever after: hold frames back until a snapshot with id L came; drop frames with u <= L; the first one
-kept must cover L + 1; from then on every U is the u before it plus one. Anything else is a gap, and
-the book is STALE until the next snapshot.
+The venue numbers book changes; a depth frame says that it covers U .. u, on USD-M also which u it
+follows (`pu`). engine/codec_depth.py makes one form of both: a run begins at the id behind the last
+one of the run before it. The rule, at start and for ever after: hold frames back until a snapshot
+with id L came; drop frames with u <= L; the first one kept must follow L exactly, or overlap it:
+U <= L; from then on every run begins behind the one before it. Anything else is a gap, and the book
+is STALE until the next snapshot. (USD-M keeps the frame with u = L where we drop it: it
+changes nothing that the snapshot does not have, and the next one follows it by its `pu`.)
 
 What goes on the ring is always in order for whoever builds the same book from it: a snapshot run
 replaces the book, each run behind it follows without a gap, and BOOK_STATE says from where to where
@@ -35,10 +38,13 @@ from engine.codec_layout import (
     ODD,
     REFETCH,
     SILENCE_NS_MAX,
+    SILENCE_NS_MIN,
     SLOTS,
     SOURCE,
     STAGED,
+    SYNC_CROSSED_COUNTER,
     SYNC_DEPTH_NS,
+    SYNC_FRAMES,
     SYNC_GAPS,
     SYNC_GAPS_COUNTER,
     SYNC_HELD,
@@ -46,11 +52,14 @@ from engine.codec_layout import (
     SYNC_IGNORED,
     SYNC_INSTALLED,
     SYNC_INSTRUMENT,
+    SYNC_MEAN_NS,
     SYNC_OVERFLOWS,
+    SYNC_SILENT_COUNTER,
     SYNC_STATE,
     SYNC_STRADDLE,
     SYNC_WANT,
     TOP_STATE,
+    VENUE_FIRST,
     WANTED,
     WRITTEN,
     book_of,
@@ -86,6 +95,8 @@ _DEPTH, _BOOK_STATE = int(Kind.DEPTH), int(Kind.BOOK_STATE)
 _SYNCED, _GAP = int(BookState.SYNCED), int(BookState.STALE_GAP)
 _CROSSED, _SILENT = int(BookState.STALE_CROSSED), int(BookState.STALE_SILENT)
 _LAST_BIT = DEPTH_LAST << 16
+_LEARN_FRAMES = 32  # frames until the usual gap is known; later ones weigh one in so many
+_GAPS_MAX = 20  # usual gaps without a frame are a silence
 
 
 @jit
@@ -181,10 +192,32 @@ def _hold(path: Words, slot: int, read_ns: int) -> int:
 
 
 @jit
-def _follows(sync: Words, book: Words, first_id: int) -> bool:
-    """Says whether a newer frame that begins at `first_id` leaves nothing out."""
+def _follows(sync: Words, book: Words, row: Words) -> bool:
+    """Says whether a newer run whose first record is `row` leaves nothing out."""
     expected = book[BOOK_ID] + 1
-    return first_id == expected or (sync[SYNC_STRADDLE] != 0 and first_id < expected)  # type: ignore[no-any-return]
+    is_overlap = sync[SYNC_STRADDLE] != 0 and row[VENUE_FIRST] < expected
+    return row[FIRST_ID] == expected or is_overlap  # type: ignore[no-any-return]
+
+
+@jit
+def _hear(sync: Words, read_ns: int) -> None:
+    """Notes a depth frame, and how far apart they usually are."""
+    gap_ns = read_ns - sync[SYNC_DEPTH_NS]
+    sync[SYNC_DEPTH_NS] = read_ns
+    sync[SYNC_FRAMES] += 1
+    if 1 < sync[SYNC_FRAMES] <= _LEARN_FRAMES:
+        sync[SYNC_MEAN_NS] += (gap_ns - sync[SYNC_MEAN_NS]) // (sync[SYNC_FRAMES] - 1)
+    elif sync[SYNC_FRAMES] > _LEARN_FRAMES:
+        sync[SYNC_MEAN_NS] += (gap_ns - sync[SYNC_MEAN_NS]) // _LEARN_FRAMES
+
+
+@jit
+def _silence_ns(path: Words, sync: Words) -> int:
+    """Answers how long this instrument's depth may say nothing: so many usual gaps, in bounds."""
+    if sync[SYNC_FRAMES] < _LEARN_FRAMES:
+        return path[SILENCE_NS_MAX]  # type: ignore[no-any-return]
+    usual_ns = max(path[SILENCE_NS_MIN], _GAPS_MAX * sync[SYNC_MEAN_NS])
+    return min(path[SILENCE_NS_MAX], usual_ns)  # type: ignore[no-any-return]
 
 
 @jit
@@ -216,12 +249,12 @@ def on_depth(path: Words, slot: int, read_ns: int) -> int:
         room = reserve(path, path[STAGED] + 1)
     if room < 0:
         return room
-    sync[SYNC_DEPTH_NS] = read_ns
+    _hear(sync, read_ns)
     if not is_live:
         return DONE
     if not is_new:
         sync[SYNC_IGNORED] += 1
-    elif _follows(sync, book, staged[0, FIRST_ID]):
+    elif _follows(sync, book, staged[0]):
         for index in range(path[STAGED]):
             staged[index, TRIGGER_NS] = read_ns
         _write_run(path, slot, staged, 0, path[STAGED])
@@ -242,6 +275,7 @@ def _settle(path: Words, slot: int) -> None:
         forget_held(path, slot)
         want(path, slot)
         tell(path, slot, _CROSSED, 0)
+        count_up(path, sync[SYNC_CROSSED_COUNTER], 1)
     elif sync[SYNC_STATE] != _SYNCED:
         tell(path, slot, _SYNCED, 0)
 
@@ -283,7 +317,7 @@ def drain(path: Words, slot: int) -> int:
         while held[first + count - 1, TAG] & _LAST_BIT == 0:
             count += 1
         if held[first, LAST_ID] > book[BOOK_ID]:
-            if not _follows(sync, book, held[first, FIRST_ID]):
+            if not _follows(sync, book, held[first]):
                 _count_gap(path, slot)
                 return BROKEN
             if reserve(path, count) < 0:
@@ -299,15 +333,14 @@ def drain(path: Words, slot: int) -> int:
 
 
 @jit
-def tell_all(path: Words, state: int) -> int:
-    """Tells every instrument that is not in `state` yet that it is; answers DONE or FULL.
+def tell_other(path: Words, slot: int, state: int) -> int:
+    """Tells that an instrument is in `state` unless it is already; answers DONE or FULL.
 
     For STALE_START and STALE_DISCONNECTED: what was held is given up.
     """
-    for slot in range(path[SLOTS]):
-        if sync_of(path, slot)[SYNC_STATE] != state and tell(path, slot, state, 0) < 0:
-            return FULL
-        forget_held(path, slot)
+    if sync_of(path, slot)[SYNC_STATE] != state and tell(path, slot, state, 0) < 0:
+        return FULL
+    forget_held(path, slot)
     return DONE
 
 
@@ -319,9 +352,11 @@ def tell_silent(path: Words) -> int:
     """
     for slot in range(path[SLOTS]):
         sync = sync_of(path, slot)
-        is_late = path[NOW_NS] - sync[SYNC_DEPTH_NS] > path[SILENCE_NS_MAX]
-        if sync[SYNC_STATE] == _SYNCED and is_late and tell(path, slot, _SILENT, 0) < 0:
-            return FULL
+        is_late = path[NOW_NS] - sync[SYNC_DEPTH_NS] > _silence_ns(path, sync)
+        if sync[SYNC_STATE] == _SYNCED and is_late:
+            if tell(path, slot, _SILENT, 0) < 0:
+                return FULL
+            count_up(path, sync[SYNC_SILENT_COUNTER], 1)
     return DONE
 
 

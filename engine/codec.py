@@ -5,7 +5,7 @@ at start, which says what to expect behind it; then the frame is read in one pas
 order that the venue writes. A frame that differs (another order, an unknown key, spaces) is ODD:
 the caller rewrites it into this order by the slower `engine/codec_exact.py` and tries once more, so
 there is one reader of numbers only. Numbers off the instrument's grid are ODD both times, which
-rejects the frame.
+rejects the frame. USD-M frames have a module of their own, engine/codec_usdm.py.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from engine.codec_layout import (
     NAME_LENGTH,
     NAME_START,
     ODD,
+    SPOT_TRADE,
+    STREAM_FORMAT,
     STREAM_INSTRUMENT,
+    STREAM_LAST,
     STREAM_SLOT,
     STREAM_TAG,
     SUM_BASE_LOTS,
@@ -47,6 +50,7 @@ from engine.codec_layout import (
     TOP_STATE,
     WRITTEN,
     data_of,
+    is_double,
     reserve,
     row_of,
     stamp,
@@ -83,7 +87,8 @@ def literal(text: str) -> Bytes:
 
 NAME_MAX = 64  # bytes of a stream name
 MILLISECONDS_MAX = 9_000_000_000_000  # beyond, ns would leave int64
-NS_PER_MS = 1_000_000
+MICROSECONDS_MIN = 100_000_000_000_000  # 1973; as ms it would be the year 5138
+NS_PER_MS, NS_PER_US = 1_000_000, 1_000
 _BUYER, _SELLER = int(Side.BUY), int(Side.SELL)
 _PRODUCT_MAX = 1 << 62
 
@@ -96,7 +101,9 @@ _ASK = literal(',"a":')
 _ASK_LOTS = literal(',"A":')
 _END = literal("}}")
 _TRADE_HEAD = literal('","data":{"e":"trade","E":')
-_TRADE_ID = literal('","t":')
+_AGGREGATE_HEAD = literal('","data":{"e":"aggTrade","E":')
+_TRADE_ID, _AGGREGATE_ID = literal('","t":'), literal('","a":')
+_FIRST, _LAST = literal(',"f":'), literal(',"l":')
 _PRICE = literal(',"p":')
 _QUANTITY = literal(',"q":')
 _TIME = literal(',"T":')
@@ -159,12 +166,19 @@ def quantity(path: Words, stream: Words, at: int, end: int) -> tuple[int, int, i
 
 
 @jit
-def quote(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
-    """Reads a bookTicker frame from behind its stream name into a QUOTE; answers 1, FULL or ODD."""
+def time_ns(value: int) -> int:
+    """Answers a venue's time in ns; it is in ms or us, which its size tells; -1 for neither."""
+    if value <= MILLISECONDS_MAX:
+        return value * NS_PER_MS
+    if MICROSECONDS_MIN <= value <= MILLISECONDS_MAX * 1_000:
+        return value * NS_PER_US
+    return -1
+
+
+@jit
+def best(path: Words, stream: Words, at: int, end: int) -> tuple[tuple[int, int, int, int], int]:
+    """Reads `","b":"..","B":"..","a":"..","A":".."`; answers the four and the place behind."""
     data = data_of(path)
-    at = match(data, at, end, _QUOTE_ID)
-    update_id, at = whole(data, at, end)
-    at = symbol(path, stream, at, end)
     at = match(data, at, end, _BID)
     bid_ticks, at, _ = price(path, stream, at, end)
     at = match(data, at, end, _BID_LOTS)
@@ -173,22 +187,46 @@ def quote(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
     ask_ticks, at, _ = price(path, stream, at, end)
     at = match(data, at, end, _ASK_LOTS)
     ask_lots, at, _ = quantity(path, stream, at, end)
-    if match(data, at, end, _END) != end:
-        return ODD
+    return (bid_ticks, bid_lots, ask_ticks, ask_lots), at
+
+
+@jit
+def put_quote(
+    path: Words,
+    stream: Words,
+    update_id: int,
+    tops: tuple[int, int, int, int],
+    venue_ns: int,
+    read_ns: int,
+) -> int:
+    """Writes a QUOTE unless it is a double; answers 1 or FULL."""
+    if is_double(path, stream, update_id):
+        return 1
     sequence = reserve(path, 1)
     if sequence < 0:
         return FULL
     row = row_of(path, sequence)
     stamp(path, row, sequence, stream[STREAM_TAG], read_ns)
     row[UPDATE_ID] = update_id
-    row[BID_TICKS] = bid_ticks
-    row[BID_LOTS] = bid_lots
-    row[ASK_TICKS] = ask_ticks
-    row[ASK_LOTS] = ask_lots
-    row[QUOTE_VENUE_NS] = 0  # the venue sends no time with it
+    row[BID_TICKS], row[BID_LOTS], row[ASK_TICKS], row[ASK_LOTS] = tops
+    row[QUOTE_VENUE_NS] = venue_ns
     path[WRITTEN] += 1
+    stream[STREAM_LAST] = update_id
     _set_top(path, stream, row)
     return 1
+
+
+@jit
+def quote(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
+    """Reads a bookTicker frame from behind its stream name into a QUOTE; answers 1, FULL or ODD."""
+    data = data_of(path)
+    at = match(data, at, end, _QUOTE_ID)
+    update_id, at = whole(data, at, end)
+    at = symbol(path, stream, at, end)
+    tops, at = best(path, stream, at, end)
+    if match(data, at, end, _END) != end:
+        return ODD
+    return put_quote(path, stream, update_id, tops, 0, read_ns)  # the venue sends no time with it
 
 
 @jit
@@ -210,44 +248,84 @@ def _set_top(path: Words, stream: Words, row: Words) -> None:
 
 
 @jit
+def maker(data: Bytes, at: int, end: int) -> tuple[bool, int]:
+    """Reads `,"m":true`; answers whether the buyer was the maker, and the place behind."""
+    at = match(data, at, end, _MAKER)
+    behind = match(data, at, end, _TRUE)
+    return behind >= 0, behind if behind >= 0 else match(data, at, end, _FALSE)
+
+
+@jit
+def put_trade(
+    path: Words,
+    stream: Words,
+    flags: int,
+    terms: tuple[int, int, int, int, int],
+    is_maker_buyer: bool,  # noqa: FBT001 - compiled code has no keyword arguments
+    times: tuple[int, int],
+) -> int:
+    """Writes a TRADE unless it is a double; answers 1, FULL or ODD.
+
+    `terms` are id, ticks, lots, and the places of price and quantity as written; `times` are the
+    venue's and when the frame was read, ns.
+    """
+    trade_id, ticks, lots, price_places, quantity_places = terms
+    if times[0] < 0 or (lots > 0 and ticks > (_PRODUCT_MAX - 1) // lots):
+        return ODD
+    if is_double(path, stream, trade_id):
+        return 1
+    sequence = reserve(path, 1)
+    if sequence < 0:
+        return FULL
+    row = row_of(path, sequence)
+    stamp(path, row, sequence, stream[STREAM_TAG] | (flags << 16), times[1])
+    row[TRADE_ID] = trade_id
+    row[TRADE_TICKS] = ticks
+    row[TRADE_LOTS] = lots
+    row[AGGRESSOR_SIDE] = _SELLER if is_maker_buyer else _BUYER
+    row[TRADE_VENUE_NS] = times[0]
+    path[WRITTEN] += 1
+    stream[STREAM_LAST] = trade_id
+    _add_trade(path, stream[STREAM_SLOT], row, price_places, quantity_places)
+    return 1
+
+
+@jit
 def trade(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
-    """Reads a trade frame from behind its stream name into a TRADE; answers 1, FULL or ODD."""
+    """Reads a trade or aggTrade frame from behind its stream name; answers 1, FULL or ODD."""
     data = data_of(path)
-    at = match(data, at, end, _TRADE_HEAD)
+    is_single = stream[STREAM_FORMAT] == SPOT_TRADE
+    at = match(data, at, end, _TRADE_HEAD if is_single else _AGGREGATE_HEAD)
     _, at = whole(data, at, end)
     at = symbol(path, stream, at, end)
-    at = match(data, at, end, _TRADE_ID)
+    at = match(data, at, end, _TRADE_ID if is_single else _AGGREGATE_ID)
     trade_id, at = whole(data, at, end)
     at = match(data, at, end, _PRICE)
     ticks, at, price_places = price(path, stream, at, end)
     at = match(data, at, end, _QUANTITY)
     lots, at, quantity_places = quantity(path, stream, at, end)
+    if not is_single:
+        at = first_and_last(data, at, end)
     at = match(data, at, end, _TIME)
-    venue_ms, at = whole(data, at, end)
-    at = match(data, at, end, _MAKER)
-    behind = match(data, at, end, _TRUE)
-    is_maker_buyer = behind >= 0
-    at = behind if is_maker_buyer else match(data, at, end, _FALSE)
+    venue, at = whole(data, at, end)
+    is_maker_buyer, at = maker(data, at, end)
     at = match(data, at, end, _REST)
     behind = match(data, at, end, _TRUE)
     at = behind if behind >= 0 else match(data, at, end, _FALSE)
-    if match(data, at, end, _END) != end or venue_ms > MILLISECONDS_MAX:
+    if match(data, at, end, _END) != end:
         return ODD
-    if lots > 0 and ticks > (_PRODUCT_MAX - 1) // lots:
-        return ODD
-    sequence = reserve(path, 1)
-    if sequence < 0:
-        return FULL
-    row = row_of(path, sequence)
-    stamp(path, row, sequence, stream[STREAM_TAG], read_ns)
-    row[TRADE_ID] = trade_id
-    row[TRADE_TICKS] = ticks
-    row[TRADE_LOTS] = lots
-    row[AGGRESSOR_SIDE] = _SELLER if is_maker_buyer else _BUYER
-    row[TRADE_VENUE_NS] = venue_ms * NS_PER_MS
-    path[WRITTEN] += 1
-    _add_trade(path, stream[STREAM_SLOT], row, price_places, quantity_places)
-    return 1
+    terms = (trade_id, ticks, lots, price_places, quantity_places)
+    return put_trade(path, stream, 0, terms, is_maker_buyer, (time_ns(venue), read_ns))
+
+
+@jit
+def first_and_last(data: Bytes, at: int, end: int) -> int:
+    """Answers the place behind the ids of an aggTrade's first and last trade."""
+    at = match(data, at, end, _FIRST)
+    _, at = whole(data, at, end)
+    at = match(data, at, end, _LAST)
+    _, at = whole(data, at, end)
+    return at
 
 
 @jit

@@ -7,7 +7,8 @@ is not written the way the venue writes it (see `engine/codec_exact.py`).
 
 from __future__ import annotations
 
-from engine.booksync import drain, install, on_depth, tell_all, tell_silent
+from engine import codec_usdm
+from engine.booksync import drain, install, on_depth, tell_other, tell_silent
 from engine.codec import lookup, quote, trade
 from engine.codec_depth import stage_depth, stage_snapshot
 from engine.codec_layout import (
@@ -17,19 +18,55 @@ from engine.codec_layout import (
     ODD,
     PATCH_END,
     PATCH_START,
+    SPOT_AGGREGATE,
+    SPOT_DEPTH,
+    SPOT_QUOTE,
+    SPOT_TRADE,
     STREAM_COUNTER,
-    STREAM_KIND,
+    STREAM_FORMAT,
+    STREAM_LAST,
     STREAM_SLOT,
+    USDM_AGGREGATE,
+    USDM_DEPTH,
+    USDM_QUOTE,
+    USDM_TRADE,
     count_up,
     index_of,
+    is_double,
     publish_written,
+    staged_of,
     stream_of,
 )
-from engine.records import Kind
+from engine.records import LAST_ID
 from shm.jit import jit
 from shm.segment import Words
 
-_QUOTE, _TRADE = int(Kind.QUOTE), int(Kind.TRADE)
+
+@jit
+def _depth(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
+    """Takes a depth frame from behind its stream name; answers DONE, FULL or ODD."""
+    if stage_depth(path, stream, at, end) < 0:
+        return ODD
+    last_id = staged_of(path)[0, LAST_ID]
+    if is_double(path, stream, last_id):
+        return DONE
+    result = on_depth(path, stream[STREAM_SLOT], read_ns)
+    if result >= 0:
+        stream[STREAM_LAST] = last_id
+    return result
+
+
+@jit
+def _usdm(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
+    """Takes a USD-M frame that is no depth from behind its stream name; answers 1, FULL or ODD."""
+    written = stream[STREAM_FORMAT]
+    if written == USDM_QUOTE:
+        return codec_usdm.quote(path, stream, at, end, read_ns)
+    if written == USDM_TRADE:
+        return codec_usdm.trade(path, stream, at, end, read_ns)
+    if written == USDM_AGGREGATE:
+        return codec_usdm.aggregate(path, stream, at, end, read_ns)
+    return codec_usdm.mark(path, stream, at, end, read_ns)
 
 
 @jit
@@ -39,14 +76,15 @@ def _frame(path: Words, start: int, end: int, read_ns: int) -> int:
     if number < 0:
         return ODD
     stream = stream_of(path, number)
-    if stream[STREAM_KIND] == _QUOTE:
+    written = stream[STREAM_FORMAT]
+    if written == SPOT_QUOTE:
         result = quote(path, stream, at, end, read_ns)
-    elif stream[STREAM_KIND] == _TRADE:
+    elif written in (SPOT_TRADE, SPOT_AGGREGATE):
         result = trade(path, stream, at, end, read_ns)
-    elif stage_depth(path, stream, at, end) < 0:
-        result = ODD
+    elif written in (SPOT_DEPTH, USDM_DEPTH):
+        result = _depth(path, stream, at, end, read_ns)
     else:
-        result = on_depth(path, stream[STREAM_SLOT], read_ns)
+        result = _usdm(path, stream, at, end, read_ns)
     if result >= 0:
         count_up(path, stream[STREAM_COUNTER], 1)
     return result
@@ -102,9 +140,9 @@ def go_on(path: Words, slot: int) -> int:
 
 
 @jit
-def announce(path: Words, state: int) -> int:
-    """Tells `state` of every instrument; answers DONE or FULL."""
-    result = tell_all(path, state)
+def announce(path: Words, slot: int, state: int) -> int:
+    """Tells `state` of an instrument; answers DONE or FULL."""
+    result = tell_other(path, slot, state)
     publish_written(path)
     return result
 

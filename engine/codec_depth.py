@@ -7,8 +7,16 @@ first record carries DEPTH_FIRST, the last DEPTH_LAST; a frame without levels st
 
 from __future__ import annotations
 
-from engine.codec import MILLISECONDS_MAX, literal, price, quantity, symbol
-from engine.codec_layout import ODD, STAGED, data_of, staged_of
+from engine.codec import literal, price, quantity, symbol, time_ns
+from engine.codec_layout import (
+    ODD,
+    STAGED,
+    STREAM_FORMAT,
+    USDM_DEPTH,
+    VENUE_FIRST,
+    data_of,
+    staged_of,
+)
 from engine.codec_scan import match, whole
 from engine.records import (
     DEPTH_FIRST,
@@ -29,6 +37,8 @@ from shm.segment import Words
 _DEPTH_HEAD = literal('","data":{"e":"depthUpdate","E":')
 _FIRST = literal('","U":')
 _LAST = literal(',"u":')
+_PREVIOUS = literal(',"pu":')
+_TIME = literal(',"T":')
 _BIDS = literal(',"b":[')
 _ASKS = literal(',"a":[')
 _END = literal("}}")
@@ -85,7 +95,7 @@ def _levels(path: Words, stream: Words, at: int, end: int, side: int) -> int:
 
 
 @jit
-def _finish(path: Words, first_id: int, last_id: int, flags: int) -> int:
+def _finish(path: Words, first_id: int, venue_first: int, last_id: int, flags: int) -> int:
     """Fills ids and flags of the staged run; answers how many records it has."""
     staged = staged_of(path)
     if path[STAGED] == 0:
@@ -96,6 +106,7 @@ def _finish(path: Words, first_id: int, last_id: int, flags: int) -> int:
             staged[0, word] = 0
     for index in range(path[STAGED]):
         staged[index, FIRST_ID] = first_id
+        staged[index, VENUE_FIRST] = venue_first
         staged[index, LAST_ID] = last_id
         staged[index, TAG] = flags << 16
     staged[0, TAG] |= DEPTH_FIRST << 16
@@ -105,23 +116,36 @@ def _finish(path: Words, first_id: int, last_id: int, flags: int) -> int:
 
 @jit
 def stage_depth(path: Words, stream: Words, at: int, end: int) -> int:
-    """Stages a depthUpdate frame from behind its stream name; answers its records, or ODD."""
+    """Stages a depthUpdate frame from behind its stream name; answers its records, or ODD.
+
+    USD-M frames say in `pu` which one they follow; the run then begins at the id behind that.
+    """
     data = data_of(path)
+    is_usdm = stream[STREAM_FORMAT] == USDM_DEPTH
     path[STAGED] = 0
     at = match(data, at, end, _DEPTH_HEAD)
-    venue_ms, at = whole(data, at, end)
+    venue, at = whole(data, at, end)
+    if is_usdm:
+        at = match(data, at, end, _TIME)
+        _, at = whole(data, at, end)
     at = symbol(path, stream, at, end)
     at = match(data, at, end, _FIRST)
-    first_id, at = whole(data, at, end)
+    venue_first, at = whole(data, at, end)
     at = match(data, at, end, _LAST)
     last_id, at = whole(data, at, end)
+    first_id = venue_first
+    if is_usdm:
+        previous_id, at = whole(data, match(data, at, end, _PREVIOUS), end)
+        first_id = previous_id + 1
     at = match(data, at, end, _BIDS)
     at = _levels(path, stream, at, end, _BUY)
     at = match(data, at, end, _ASKS)
     at = _levels(path, stream, at, end, _SELL)
-    if match(data, at, end, _END) != end or venue_ms > MILLISECONDS_MAX or first_id > last_id:
+    if match(data, at, end, _END) != end or time_ns(venue) < 0:
         return ODD
-    return _finish(path, first_id, last_id, 0)
+    if first_id > venue_first or venue_first > last_id:
+        return ODD
+    return _finish(path, first_id, venue_first, last_id, 0)
 
 
 @jit
@@ -137,4 +161,4 @@ def stage_snapshot(path: Words, stream: Words, at: int, end: int) -> int:
     at = _levels(path, stream, at, end, _SELL)
     if match(data, at, end, _SNAPSHOT_END) != end:
         return ODD
-    return _finish(path, last_id, last_id, DEPTH_SNAPSHOT)
+    return _finish(path, last_id, last_id, last_id, DEPTH_SNAPSHOT)

@@ -12,6 +12,7 @@ shared memory that its caller hands in. Called by: one thread, the ring's produc
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from engine.codec_layout import DONE, ODD
 from engine.codec_scan import Bytes
 from engine.instruments import Instrument
 from engine.records import ROW_WORDS, BookState, Kind, tag
+from engine.venues import SPOT, USDM
 from shm.handles import Producer
 from shm.ring import CAPACITY, CURSOR
 from shm.segment import Words
@@ -38,7 +40,22 @@ HELD_RECORDS_MAX = 16_384  # an instrument's depth held back while its snapshot 
 STAGED_RECORDS_MAX = FRAME_BYTES_MAX // 40 + 2  # a level takes 10 bytes or more, four a record
 REJECTED_MAX = 16  # rejected frames kept for inspection
 REJECTED_BYTES_MAX = 4_096  # of each
-_KINDS = {"bookTicker": Kind.QUOTE, "trade": Kind.TRADE, "depth": Kind.DEPTH}
+_FORMATS = {
+    SPOT.name: {
+        "bookTicker": (Kind.QUOTE, layout.SPOT_QUOTE),
+        "trade": (Kind.TRADE, layout.SPOT_TRADE),
+        "aggTrade": (Kind.TRADE, layout.SPOT_AGGREGATE),
+        "depth": (Kind.DEPTH, layout.SPOT_DEPTH),
+    },
+    USDM.name: {
+        "bookTicker": (Kind.QUOTE, layout.USDM_QUOTE),
+        "trade": (Kind.TRADE, layout.USDM_TRADE),
+        "aggTrade": (Kind.TRADE, layout.USDM_AGGREGATE),
+        "depth": (Kind.DEPTH, layout.USDM_DEPTH),
+        "markPrice": (Kind.MARK, layout.USDM_MARK),
+    },
+}
+_DEPTHS = (layout.SPOT_DEPTH, layout.USDM_DEPTH)
 _SHUTDOWN = b'"serverShutdown"'
 
 
@@ -59,6 +76,8 @@ class FeedPlan(NamedTuple):
     levels_max: int  # of each book, a side
     silence_ns_max: int
     hold_ns_max: int  # a full hold waits that long for its snapshot
+    market: str = SPOT.name  # how frames are written and books continued, see engine/venues.py
+    silence_ns_min: int = 0  # a busy stream is not called silent sooner
 
 
 def stream_names(plan: FeedPlan) -> list[tuple[str, int]]:
@@ -70,13 +89,18 @@ def stream_names(plan: FeedPlan) -> list[tuple[str, int]]:
     ]
 
 
-def kind_of_stream(name: str) -> Kind:
-    """Answers what records a stream gives; raises ValueError for one we cannot read."""
-    kind = _KINDS.get(name.partition("@")[2].partition("@")[0])
-    if kind is None:
-        known = ", ".join(_KINDS)
+def format_of_stream(market: str, name: str) -> tuple[Kind, int]:
+    """Answers what records a stream gives and how its frames are written.
+
+    Raises:
+        ValueError: we cannot read it.
+    """
+    formats = _FORMATS[market]
+    found = formats.get(name.partition("@")[2].partition("@")[0])
+    if found is None:
+        known = ", ".join(formats)
         raise ValueError(f"market.streams must be one of {known}: stream={name}")
-    return kind
+    return found
 
 
 class Feed:
@@ -100,6 +124,7 @@ class Feed:
         self._counters = [stats.counter("ingest_frames_total", stream=n) for n in self.names]
         self._records = stats.counter("ingest_records_total")
         self._rejects = stats.counter("ingest_rejected_frames_total")
+        self._doubles = stats.counter("ingest_doubles_total")
         self.snapshots = stats.counter("ingest_frames_total", stream="REST depth snapshot")
         self.path = np.zeros(layout.PATH_WORDS, np.int64)
         self._fill_streams()
@@ -114,15 +139,16 @@ class Feed:
         text = b""
         for number, (name, slot) in enumerate(stream_names(self.plan)):
             instrument = self.plan.instruments[slot]
-            kind = kind_of_stream(name)
+            kind, written = format_of_stream(self.plan.market, name)
             start = len(text)
             text += name.encode() + instrument.symbol.encode()
             self._streams[number, : layout.STREAM_INSTRUMENT + 1] = (
-                kind, slot, tag(kind, 0, instrument.index, self.plan.source),
+                written, slot, tag(kind, 0, instrument.index, self.plan.source),
                 self._counters[number].index, start, len(name), start + len(name),
                 len(instrument.symbol), instrument.price_decimals, instrument.tick_units,
                 instrument.quantity_decimals, instrument.lot_units, instrument.index,
             )  # fmt: skip
+            self._streams[number, layout.STREAM_LAST : layout.STREAM_FENCE + 1] = layout.NO_ID
             place = name_hash(name)
             while self._table[place] >= 0:
                 place = (place + 1) % layout.TABLE_SLOTS
@@ -132,7 +158,11 @@ class Feed:
     def _fill_sync(self, stats: Stats) -> None:
         for slot, instrument in enumerate(self.plan.instruments):
             gaps = stats.counter("ingest_gaps_total", symbol=instrument.symbol)
+            crossed = stats.counter("ingest_crossed_total", symbol=instrument.symbol)
+            silent = stats.counter("ingest_silent_total", symbol=instrument.symbol)
             self.sync[slot, layout.SYNC_GAPS_COUNTER] = gaps.index
+            self.sync[slot, layout.SYNC_CROSSED_COUNTER] = crossed.index
+            self.sync[slot, layout.SYNC_SILENT_COUNTER] = silent.index
             self.sync[slot, layout.SYNC_INSTRUMENT] = instrument.index
             self._memory.books[slot, LEVELS_LIMIT] = self.plan.levels_max
 
@@ -157,6 +187,8 @@ class Feed:
             layout.STATS_WORDS: len(words), layout.RECORDS_COUNTER: self._records.index,
             layout.SOURCE: self.plan.source, layout.SILENCE_NS_MAX: self.plan.silence_ns_max,
             layout.HOLD_NS_MAX: self.plan.hold_ns_max,
+            layout.SILENCE_NS_MIN: self.plan.silence_ns_min,
+            layout.DOUBLES_COUNTER: self._doubles.index,
         }  # fmt: skip
         for word, size in sizes.items():
             self.path[word] = size
@@ -237,7 +269,7 @@ class Feed:
         number = words[layout.NEXT]
         start = self.index[2 * number - 2] if number else 0
         frame = bytes(self.data[start : self.index[2 * number]])
-        again = canonical(frame) if words[layout.PATCH_END] == 0 else None
+        again = canonical(frame, self.plan.market) if words[layout.PATCH_END] == 0 else None
         if again is None or not self._patch(again):
             words[layout.PATCH_END] = 0
             words[layout.NEXT] = number + 1
@@ -280,7 +312,8 @@ class Feed:
 
     def depth_stream(self, slot: int) -> int:
         """Answers the number of an instrument's depth stream, -1 when it has none."""
-        found = (self._streams[:, 0] == Kind.DEPTH) & (self._streams[:, 1] == slot)
+        is_depth = np.isin(self._streams[:, layout.STREAM_FORMAT], _DEPTHS)
+        found = is_depth & (self._streams[:, layout.STREAM_SLOT] == slot)
         return int(np.argmax(found)) if found.any() else -1
 
     def go_on(self, slot: int, now_ns: int) -> int:
@@ -288,20 +321,47 @@ class Feed:
         self.words[layout.NOW_NS] = now_ns
         return go_on(self.path, slot)
 
-    def announce(self, state: BookState, now_ns: int) -> int:
-        """Tells a state of every instrument that is in another; answers DONE or FULL."""
+    def announce(self, state: BookState, now_ns: int, slots: Iterable[int] | None = None) -> int:
+        """Tells a state of the instruments that are in another; answers DONE or FULL.
+
+        Without `slots`, of all of them.
+        """
         self.words[layout.NOW_NS] = now_ns
-        return announce(self.path, int(state))
+        for slot in range(len(self.sync)) if slots is None else slots:
+            if announce(self.path, slot, int(state)) != DONE:
+                return layout.FULL
+        return DONE
 
     def announce_silent(self, now_ns: int) -> int:
         """Tells which books became silent; answers DONE or FULL."""
         self.words[layout.NOW_NS] = now_ns
         return announce_silent(self.path)
 
-    def want_all(self) -> None:
-        """Asks for a snapshot of every instrument."""
-        for slot in range(len(self.sync)):
+    def fence(self, names: Collection[str]) -> None:
+        """From now on another connection brings these streams: what it repeats is dropped.
+
+        Called when all that the connection before it has brought is decoded.
+        """
+        for number, name in enumerate(self.names):
+            if name in names:
+                stream = self._streams[number]
+                stream[layout.STREAM_FENCE] = stream[layout.STREAM_LAST]
+
+    def unfence(self, names: Collection[str]) -> None:
+        """A connection begins these streams anew: whatever ids it brings are taken."""
+        for number, name in enumerate(self.names):
+            if name in names:
+                self._streams[number, layout.STREAM_FENCE] = layout.NO_ID
+
+    def want_all(self, slots: Iterable[int] | None = None) -> None:
+        """Asks for a snapshot of every instrument, or of some."""
+        for slot in range(len(self.sync)) if slots is None else slots:
             want(self.path, slot)
+
+    def silent_names(self) -> list[str]:
+        """Names the streams that have never brought anything."""
+        taken = self._streams[:, layout.STREAM_LAST]
+        return [name for number, name in enumerate(self.names) if taken[number] == layout.NO_ID]
 
     def wanted(self) -> list[int]:
         """Answers the slots whose snapshot is needed; cheap while there is none."""
@@ -334,8 +394,8 @@ def warm() -> None:
     book[LEVELS_LIMIT] = 16
     restart(path)
     want(path, 0)
-    for call in (announce, go_on):
-        call(path, 0)
+    announce(path, 0, 0)
+    go_on(path, 0)
     announce_silent(path)
     decode(path)
     take_snapshot(path, 0, 0)

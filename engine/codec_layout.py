@@ -24,27 +24,35 @@ from shm.segment import Words
     CONTROL_AT, ROWS_AT, DATA_AT, DATA_BYTES, INDEX_AT, FRAMES_MAX, STREAMS_AT, STREAMS,
     TEXT_AT, TEXT_BYTES, TABLE_AT, SYNC_AT, SLOTS, HELD_AT, HELD_MAX, STAGED_AT, STAGED_MAX,
     BOOKS_AT, BOOK_LENGTH, SUMS_AT, TOPS_AT, STATS_AT, STATS_WORDS, RECORDS_COUNTER, SOURCE,
-    SILENCE_NS_MAX, HOLD_NS_MAX, WINDOW_NS,
-) = range(28)  # fmt: skip
+    SILENCE_NS_MAX, HOLD_NS_MAX, WINDOW_NS, SILENCE_NS_MIN, DOUBLES_COUNTER,
+) = range(30)  # fmt: skip
 NOW_NS, NEXT, COUNT, PATCH_START, PATCH_END, WRITTEN, WANTED, STAGED, END, DUE, STATUS = range(
     32, 43
 )
 PATH_WORDS = 48
 
-# Words of a stream.
+# Words of a stream. FORMAT: how its frames are written. LAST: the id taken last. FENCE: while a
+# second connection takes over, frames up to this id came on the first. Both may be NO_ID.
 (
-    STREAM_KIND, STREAM_SLOT, STREAM_TAG, STREAM_COUNTER, NAME_START, NAME_LENGTH, SYMBOL_START,
+    STREAM_FORMAT, STREAM_SLOT, STREAM_TAG, STREAM_COUNTER, NAME_START, NAME_LENGTH, SYMBOL_START,
     SYMBOL_LENGTH, GRID_PRICE_DECIMALS, GRID_TICK_UNITS, GRID_QUANTITY_DECIMALS, GRID_LOT_UNITS,
-    STREAM_INSTRUMENT,
-) = range(13)  # fmt: skip
+    STREAM_INSTRUMENT, STREAM_LAST, STREAM_FENCE,
+) = range(15)  # fmt: skip
+NO_ID = -1
+# What STREAM_FORMAT may be.
+(
+    SPOT_QUOTE, SPOT_TRADE, SPOT_AGGREGATE, SPOT_DEPTH, USDM_QUOTE, USDM_TRADE, USDM_AGGREGATE,
+    USDM_DEPTH, USDM_MARK,
+) = range(9)  # fmt: skip
 STREAM_WORDS = 16
 TABLE_SLOTS = 1024  # streams by hash of their name, open addressing, -1 is free
 
 # Words of an instrument's sync state.
 (
     SYNC_STATE, SYNC_STRADDLE, SYNC_HELD, SYNC_HELD_NEXT, SYNC_DEPTH_NS, SYNC_WANT, SYNC_INSTALLED,
-    SYNC_GAPS, SYNC_GAPS_COUNTER, SYNC_IGNORED, SYNC_OVERFLOWS, SYNC_INSTRUMENT,
-) = range(12)  # fmt: skip
+    SYNC_GAPS, SYNC_GAPS_COUNTER, SYNC_IGNORED, SYNC_OVERFLOWS, SYNC_INSTRUMENT, SYNC_MEAN_NS,
+    SYNC_FRAMES, SYNC_CROSSED_COUNTER, SYNC_SILENT_COUNTER,
+) = range(16)  # fmt: skip
 SYNC_WORDS = 16
 
 # An instrument's best bid and ask as another worker reads them: a `Latest` cell of TOPS_WORDS.
@@ -63,6 +71,8 @@ SUM_FIRST, SUM_COPY, SUMS_WORDS = 8, 8, 32
 # What a call answers.
 DONE, FULL, ODD, REFETCH, BROKEN = 0, -1, -2, -3, -4
 
+# Word of a staged or held depth record, before it is stamped: the first id as the venue wrote it.
+VENUE_FIRST = TRIGGER
 INDEX_WORDS = 2  # of a frame: the place behind it, when its bytes were read
 
 
@@ -143,6 +153,19 @@ def staged_of(path: Words) -> Words:
 def count_up(path: Words, counter: int, count: int) -> None:
     """Adds to a counter of the worker's stats."""
     words_at(path[STATS_AT], path[STATS_WORDS])[counter] += count
+
+
+@jit
+def is_double(path: Words, stream: Words, number: int) -> bool:
+    """Says whether the connection before this one has brought the frame with this id already.
+
+    Ids rise on one connection, so the first newer one ends the question.
+    """
+    if number <= stream[STREAM_FENCE]:
+        count_up(path, path[DOUBLES_COUNTER], 1)
+        return True
+    stream[STREAM_FENCE] = NO_ID
+    return False
 
 
 @jit

@@ -19,7 +19,7 @@ from shm.jit import jit
 Bytes = npt.NDArray[np.uint8]
 
 DIGITS_MAX = 18  # 10**18 - 1 fits into int64, whatever the digits
-_ZERO, _NINE, _QUOTE, _POINT = 48, 9, 34, 46
+_ZERO, _NINE, _QUOTE, _POINT, _MINUS = 48, 9, 34, 46, 45
 _ONE = np.uint64(1)
 
 
@@ -98,23 +98,8 @@ def _fraction(data: Bytes, at: int, end: int, decimals: int, value: int) -> tupl
 
 
 @jit
-def steps(data: Bytes, at: int, end: int, decimals: int, units: int) -> tuple[int, int, int]:
-    """Reads a quoted decimal as whole steps of a grid.
-
-    Args:
-        data: the bytes.
-        at: place of the opening quote.
-        end: place behind the frame.
-        decimals: of the grid, 0 .. 17.
-        units: one step in 10**-decimals, 1 or more.
-
-    Returns:
-        steps, the place behind the closing quote (-1 when it is no decimal on the grid), and how
-        many decimals the text had.
-    """
-    if at < 0 or at + 1 >= end or data[at] != _QUOTE:
-        return 0, -1, 0
-    start = at + 1
+def _unsigned(data: Bytes, start: int, end: int, decimals: int, units: int) -> tuple[int, int, int]:
+    """Reads digits, a point, digits and the closing quote; answers as `steps`."""
     stop = min(end, start + DIGITS_MAX - decimals)
     value, behind = _digits(data, np.uint64(start), np.uint64(stop), 0)
     at = int(np.int64(behind))
@@ -133,3 +118,36 @@ def steps(data: Bytes, at: int, end: int, decimals: int, units: int) -> tuple[in
             return 0, -1, 0
         value //= units
     return value, at + 1, places
+
+
+@jit
+def steps(data: Bytes, at: int, end: int, decimals: int, units: int) -> tuple[int, int, int]:
+    """Reads a quoted decimal as whole steps of a grid.
+
+    Args:
+        data: the bytes.
+        at: place of the opening quote.
+        end: place behind the frame.
+        decimals: of the grid, 0 .. 17.
+        units: one step in 10**-decimals, 1 or more.
+
+    Returns:
+        steps, the place behind the closing quote (-1 when it is no decimal on the grid), and how
+        many decimals the text had.
+    """
+    if at < 0 or at + 1 >= end or data[at] != _QUOTE:
+        return 0, -1, 0
+    return _unsigned(data, at + 1, end, decimals, units)
+
+
+@jit
+def signed_units(data: Bytes, at: int, end: int, decimals: int) -> tuple[int, int]:
+    """Reads a quoted decimal that may have a minus sign as units of 10**-decimals.
+
+    Answers the units and the place behind the closing quote, -1 when it is no such decimal.
+    """
+    if at < 0 or at + 2 >= end or data[at] != _QUOTE:
+        return 0, -1
+    sign = 1 if data[at + 1] == _MINUS else 0
+    value, behind, _ = _unsigned(data, at + 1 + sign, end, decimals, 1)
+    return (-value if sign else value), behind

@@ -37,6 +37,7 @@ class Kind(IntEnum):
     TRADE = 2  # one public trade
     DEPTH = 3  # some changed levels of one depth frame
     BOOK_STATE = 4  # an instrument's book became SYNCED or STALE
+    MARK = 5  # mark price, index price and funding of a perpetual
     SIGNAL = 16  # a strategy's own number, for outside subscribers
     INTENT_NEW = 17  # a strategy wants an order
     INTENT_CANCEL = 18  # a strategy wants an order cancelled
@@ -150,8 +151,12 @@ def _record(*fields: str) -> np.dtype[np.void]:
 # Word order within each list is the layout: append only.
 QUOTE = _record("update_id", "bid_ticks", "bid_lots", "ask_ticks", "ask_lots", "venue_ns")
 TRADE = _record("trade_id", "price_ticks", "quantity_lots", "aggressor_side", "venue_ns")
-# A depth frame is a run of records with the same update ids. flags: DEPTH_* bits; `levels` of the
-# four (price, lots) pairs are used; lots 0 removes the level. One side a record.
+# Eight decimals whatever the grid: `_e8` are units of 10**-8. next_funding_ns 0: no funding.
+MARK = _record("mark_e8", "index_e8", "settle_e8", "funding_e8", "next_funding_ns", "venue_ns")
+# A depth frame is a run of records with the same update ids; first_id is the one behind the last_id
+# of the frame before, in every market, so a reader checks continuity by one rule. flags: DEPTH_*
+# bits; `levels` of the four (price, lots) pairs are used; lots 0 removes the level. One side a
+# record.
 DEPTH = _record(
     "first_id", "last_id", "levels_side",
     "price_0", "lots_0", "price_1", "lots_1", "price_2", "lots_2", "price_3", "lots_3",
@@ -176,6 +181,7 @@ STEP = _record("input", "first", "count", "clock_ns", "output_cursor", "state_ha
 
 DTYPES: dict[Kind, np.dtype[np.void]] = {
     Kind.QUOTE: QUOTE, Kind.TRADE: TRADE, Kind.DEPTH: DEPTH, Kind.BOOK_STATE: BOOK_STATE,
+    Kind.MARK: MARK,
     Kind.SIGNAL: SIGNAL, Kind.INTENT_NEW: ORDER, Kind.INTENT_CANCEL: ORDER,
     Kind.ORDER_NEW: ORDER, Kind.ORDER_CANCEL: ORDER, Kind.DENIAL: DENIAL,
     Kind.RISK_STATE: RISK_STATE, Kind.REPORT: REPORT, Kind.STEP: STEP,
@@ -185,6 +191,7 @@ DEPTH_LEVELS_MAX = 4
 DEPTH_FIRST = 1  # first record of a frame
 DEPTH_LAST = 2  # last record of a frame: the book is whole again after it
 DEPTH_SNAPSHOT = 4  # this run replaces the book
+TRADE_OFF_BOOK = 1  # flag of a TRADE: a liquidation, an insurance fund's or the like
 FLAG_REPLAYED = 8  # written again after a restart
 
 
@@ -201,6 +208,10 @@ UPDATE_ID, BID_TICKS, BID_LOTS, ASK_TICKS, ASK_LOTS, QUOTE_VENUE_NS = (
 TRADE_ID, TRADE_TICKS, TRADE_LOTS, AGGRESSOR_SIDE, TRADE_VENUE_NS = (
     _word(TRADE, n)
     for n in ("trade_id", "price_ticks", "quantity_lots", "aggressor_side", "venue_ns")
+)
+MARK_E8, INDEX_E8, SETTLE_E8, FUNDING_E8, NEXT_FUNDING_NS, MARK_VENUE_NS = (
+    _word(MARK, n)
+    for n in ("mark_e8", "index_e8", "settle_e8", "funding_e8", "next_funding_ns", "venue_ns")
 )
 FIRST_ID, LAST_ID, LEVELS_SIDE, LEVEL_0 = (
     _word(DEPTH, n) for n in ("first_id", "last_id", "levels_side", "price_0")

@@ -32,6 +32,7 @@ class Market(NamedTuple):
     kind: str  # as `[venue] kind` names it
     rest_prefix: str
     lines: tuple[Line, ...]
+    query: str  # behind the streams of an address
     retired: tuple[str, ...]  # paths that complete a handshake and then never say anything
     snapshot_levels_max: int
     snapshot_weights: tuple[tuple[int, int], ...]  # (levels up to, request weight)
@@ -73,7 +74,7 @@ class Market(NamedTuple):
             ]
             for start in range(0, len(names), self.streams_max):
                 listed = "/".join(names[start : start + self.streams_max])
-                yield f"{base}{line.path}/stream?streams={listed}"
+                yield f"{base}{line.path}/stream?streams={listed}{self.query}"
 
 
 SPOT: Final = Market(
@@ -81,6 +82,7 @@ SPOT: Final = Market(
     kind="binance-spot",
     rest_prefix="/api/v3/",
     lines=(Line("", ("bookTicker", "trade", "aggTrade", "depth@100ms", "depth")),),
+    query="&timeUnit=MICROSECOND",
     retired=(),
     snapshot_levels_max=5_000,
     snapshot_weights=((100, 5), (500, 25), (1_000, 50), (5_000, 250)),
@@ -100,6 +102,7 @@ USDM: Final = Market(
         Line("/public", ("bookTicker", "depth@0ms", "depth@100ms", "depth", "depth@500ms")),
         Line("/market", ("aggTrade", "trade", "markPrice", "markPrice@1s")),
     ),
+    query="",
     retired=("",),
     snapshot_levels_max=1_000,
     snapshot_weights=((50, 2), (100, 5), (500, 10), (1_000, 20)),

@@ -1,7 +1,15 @@
-"""workers room: a market session over `workers/framewalk.py`, with the face of `MarketSession`.
+"""workers room: one WebSocket connection that delivers market data frames into a feed's batch.
 
-asyncio reads straight into the buffer, one compiled call takes every whole frame of a read into the
-feed's batch. Handshake and control frames are Python's.
+asyncio reads straight into the buffer; one compiled call (workers/framewalk.py) takes every whole
+frame of a read into the feed's batch, with the time it was read, and nothing more. Decoding happens
+once a batch, elsewhere. Handshake and control frames are Python's.
+
+Nothing is dropped in between. When the market ring is full, the owner pauses reading, the kernel's
+buffers fill and the venue feels it. When even the batch has no room, the connection is ended,
+which every book hears as STALE_DISCONNECTED.
+
+A session that is held reads into its buffer and gives nothing to the feed until it is released:
+that is how a new connection takes over from an old one (workers/ingest_line.py).
 """
 
 from __future__ import annotations
@@ -17,7 +25,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from engine.codec_feed import FRAME_BYTES_MAX, Feed
+from engine.codec_feed import DATA_BYTES_MAX, FRAME_BYTES_MAX, FRAMES_MAX, Feed
 from engine.codec_layout import COUNT
 from workers import framewalk
 from workers.framewalk import (
@@ -40,11 +48,14 @@ from workers.framewalk import (
     TO,
     WALK_WORDS,
     client_frame,
+    has_data,
     make_space,
     walk,
 )
-from workers.marketsession import BATCH_BYTES_HIGH, BATCH_FRAMES_HIGH, RECEIVE_BYTES_MAX
 
+# The kernel doubles this number; so half a batch takes what one read can bring.
+RECEIVE_BYTES_MAX = 1 << 20
+BATCH_BYTES_HIGH, BATCH_FRAMES_HIGH = DATA_BYTES_MAX // 2, FRAMES_MAX // 2
 HEAD_BYTES_MAX = 16_384
 OPEN_S_MAX = 10.0
 _DRAIN, _ALIVE = b"tickring-drain", b"tickring-alive"
@@ -77,8 +88,11 @@ class FrameSession(asyncio.BufferedProtocol):
         self._heard_s = monotonic()
         self._is_asked = False
         self._timer: asyncio.TimerHandle | None = None
-        self.is_paused = self.is_drained = self._is_ending = False
+        self.is_paused = self._is_ending = self._is_held = False
         self.overflow_count = 0
+        self.opened_s = self.data_s = self._heard_s  # the last one: when data came last
+        self.is_fed = asyncio.Event()  # a frame of data has come
+        self.drained = asyncio.Event()  # the ping of `drain` is answered
         self.closed = asyncio.Event()
 
     async def connect(self, url: str, idle_s: float) -> None:
@@ -128,8 +142,19 @@ class FrameSession(asyncio.BufferedProtocol):
         """Takes what has been read."""
         self._words[STOP] += nbytes
         self._heard_s, self._is_asked = monotonic(), False
-        if self._is_upgraded.done() or self._take_head():
+        if not (self._is_upgraded.done() or self._take_head()):
+            return
+        if self._is_held:
+            self._keep()
+        else:
             self._take()
+
+    def _keep(self) -> None:
+        """Leaves in the buffer what has been read, and reads no more once half of it is full."""
+        if not self.is_fed.is_set() and has_data(self._state, self._buffer):
+            self.is_fed.set()
+        if self._words[STOP] > BUFFER_BYTES // 2:
+            self.pause()
 
     def eof_received(self) -> bool:
         """Lets the transport close."""
@@ -166,10 +191,10 @@ class FrameSession(asyncio.BufferedProtocol):
         """Walks until more bytes are needed, the batch has no room, or the connection ends."""
         feed, read_ns = self._feed, monotonic_ns()
         while not (self._is_ending or self.is_paused):
-            was_empty = feed.words[COUNT] == 0
+            before = feed.words[COUNT]
             status = walk(self._state, self._buffer, feed.path, read_ns)
-            if was_empty and feed.words[COUNT]:
-                self._wake()
+            if feed.words[COUNT] != before:
+                self._note_data(was_empty=before == 0)
             if status == MORE:
                 return
             if status == BAD:
@@ -184,13 +209,21 @@ class FrameSession(asyncio.BufferedProtocol):
             else:
                 self._take_other(read_ns)
 
+    def _note_data(self, *, was_empty: bool) -> None:
+        self.data_s = self._heard_s
+        if not self.is_fed.is_set():
+            self.is_fed.set()
+        if was_empty:
+            self._wake()
+
     def _take_other(self, read_ns: int) -> None:
         words = self._words
         kind, payload = words[KIND], bytes(self._view[words[FROM] : words[TO]])
         if kind == PING:
             self._write(client_frame(PONG, payload))
         elif kind == PONG:
-            self.is_drained = self.is_drained or payload == _DRAIN
+            if payload == _DRAIN:
+                self.drained.set()
         elif kind == CLOSE:
             self._write(client_frame(CLOSE, payload[:2]))
             self.disconnect()
@@ -212,8 +245,8 @@ class FrameSession(asyncio.BufferedProtocol):
         if not is_taken:
             self.overflow_count += 1
             self._fail("the batch must have room for a message")
-        elif was_empty:
-            self._wake()
+        else:
+            self._note_data(was_empty=was_empty)
 
     def _watch(self, idle_s: float) -> None:
         silent_s = monotonic() - self._heard_s
@@ -237,6 +270,24 @@ class FrameSession(asyncio.BufferedProtocol):
         if self._transport is not None:
             self._transport.abort()
         self._is_ending = True
+
+    @property
+    def is_drained(self) -> bool:
+        """Says whether the ping of `drain` has been answered."""
+        return self.drained.is_set()
+
+    def hold(self) -> None:
+        """Gives nothing to the feed until `release`. Called by: the owner before `connect`."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Gives the feed what was held, and goes on like any other session."""
+        self._is_held = False
+        self.data_s = monotonic()
+        if self.is_paused:
+            self.resume()
+        else:
+            self._take()
 
     def pause(self) -> None:
         """Stops reading the socket; what has been read waits in the buffer."""

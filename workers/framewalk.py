@@ -108,6 +108,20 @@ def walk(words: Words, buffer: Bytes, path: Words, read_ns: int) -> int:
 
 
 @jit
+def has_data(words: Words, buffer: Bytes) -> bool:
+    """Says whether a frame of data has begun among those that are read and not walked."""
+    at, end = words[START], words[STOP]
+    while at < end:
+        place, size = header(buffer, at, end)
+        if place < 0 or size < 0:
+            break
+        if TEXT <= buffer[at] & 15 <= BINARY:
+            return True
+        at = place + size
+    return False
+
+
+@jit
 def make_space(words: Words, buffer: Bytes) -> int:
     """Moves what is not walked to the front when the rest is short; answers the free bytes."""
     start, end = words[START], words[STOP]
@@ -159,3 +173,4 @@ def warm() -> None:
     words, path = np.zeros(WALK_WORDS, np.int64), np.zeros(128, np.int64)
     walk(words, np.zeros(16, np.uint8), path, 0)
     make_space(words, np.zeros(16, np.uint8))
+    has_data(words, np.zeros(16, np.uint8))

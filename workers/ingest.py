@@ -1,11 +1,12 @@
 """workers room: the agent that brings market data in: sockets in, market records out.
 
-    venue socket -> MarketSession -> batch -> one compiled decode -> market ring K
-    venue REST   -> Snapshots     -------------^
+    venue sockets -> Lines     -> batch -> one compiled decode -> market ring K
+    venue REST    -> Snapshots --------------^
 
 The duty cycle flushes the batch when its window is over, installs snapshots that have come, asks
-for those that are wanted, and looks for silence. Reconnecting runs beside it as one task. When the
-ring is full, the rest of the batch waits and the socket is not read: nothing is dropped.
+for those that are wanted, and looks for silence. Each line reconnects and renews itself in a task
+of its own (workers/ingest_line.py). When the ring is full, the rest of the batch waits and no
+socket is read: nothing is dropped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from time import monotonic_ns
 
 import msgspec
 import numpy as np
-from picows import WSError
 
 from config.settings import Settings
 from config.topology import is_exchange_embedded, symbols
@@ -26,6 +26,8 @@ from engine.codec_feed import FRAMES_MAX, Feed, FeedMemory, FeedPlan
 from engine.codec_layout import DONE, DUE, FULL, PATH_WORDS, STATUS, WINDOW_NS
 from engine.instruments import Instrument
 from engine.records import BookState
+from engine.venues import market_of
+from workers import framewalk
 from workers.agent import Phase, SegmentPlan
 from workers.books import TOPS_PLAN, books_name, books_of, books_plan, tops_of
 from workers.chain import Stage
@@ -39,16 +41,14 @@ from workers.ingest_instruments import (
     instruments_of,
     write_instruments,
 )
+from workers.ingest_line import OPEN_TRIES_MAX, Line, LinePlan, Owner
 from workers.ingest_snapshots import Snapshots
 from workers.ingest_stage import decode_due
-from workers.marketsession import MarketSession
-from workers.rest import Rest
+from workers.rest import Rest, RestError
 
-INFO_PATH = "/api/v3/exchangeInfo"
-OPEN_TRIES_MAX = 8
 SILENCE_CHECK_NS = 50_000_000
 CLOSE_NS_MAX = 2_000_000_000  # the drain of a socket may take this long
-OWED_MAX = 4  # states to tell; a connection adds two at most and ends before the next begins
+OWED_MAX = 4  # states to tell, by line: it adds two at most and ends before it begins again
 _NS_PER_MS = 1_000_000
 _GONE = BookState.STALE_DISCONNECTED
 
@@ -56,11 +56,12 @@ _GONE = BookState.STALE_DISCONNECTED
 def warm() -> None:
     """Compiles the market data path, on scratch memory."""
     codec_feed.warm()
+    framewalk.warm()
     decode_due(int(np.zeros(PATH_WORDS, np.int64).ctypes.data))
 
 
 class IngestAgent:
-    """ingest.K: one connection, its symbols, one market ring."""
+    """ingest.K: the lines that its symbols need, one market ring."""
 
     def __init__(self, context: AgentContext) -> None:
         self.role_name = context.agent
@@ -70,16 +71,22 @@ class IngestAgent:
         market = context.settings.market
         self._window_ns = market.batch_window_ms * _NS_PER_MS
         self._has_depth = any(stream.startswith("depth") for stream in market.streams)
+        self._market = market_of(context.settings.venue.kind)
         self._reconnects = context.stats.counter("ingest_reconnects_total")
-        venue = context.settings.venue
-        self._backoff = Backoff(venue.reconnect_ms, venue.reconnect_ms_max)
+        self._rotations = context.stats.counter("ingest_rotations_total")
+        self._backoff = self._make_backoff()
         self._feed: Feed | None = None
-        self._session: MarketSession | None = None
-        self._silence_ns = 0
-        self._close_ns = 0
+        self._lines: tuple[Line, ...] = ()
+        self._tasks: tuple[asyncio.Task[None], ...] = ()
+        self._silence_ns = self._close_ns = 0
+        self._proof_ns = 0  # when streams that never said anything are named; 0: done
         self._is_closing = False
-        self._owed: deque[BookState] = deque(maxlen=OWED_MAX)
+        self._owed: deque[tuple[BookState, tuple[int, ...]]] = deque()
         self._is_told = asyncio.Event()
+
+    def _make_backoff(self) -> Backoff:
+        venue = self._settings.venue
+        return Backoff(venue.reconnect_ms, venue.reconnect_ms_max)
 
     @staticmethod
     def segments(settings: Settings, agent: str) -> tuple[SegmentPlan, ...]:
@@ -111,16 +118,49 @@ class IngestAgent:
         self._snapshots = Snapshots(feed, self._rest, self._settings, self._context.wake)
         self._snapshots.watch(self._context.stats, self._context.logger)
         feed.clear_books()
-        self._owe(BookState.STALE_START)
-        self._url = f"{venue.stream_url}/stream?streams={'/'.join(feed.names)}"
-        self._is_connected = asyncio.Event()
-        self._living = asyncio.get_running_loop().create_task(self._live(feed))
-        waiting = asyncio.get_running_loop().create_task(self._is_connected.wait())
-        await asyncio.wait({self._living, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        if self._living.done():
+        self._owe(BookState.STALE_START, tuple(range(len(feed.sync))))
+        self._lines = self._make_lines(feed, venue.stream_url)
+        loop = asyncio.get_running_loop()
+        self._tasks = tuple(loop.create_task(line.run()) for line in self._lines)
+        for line, living in zip(self._lines, self._tasks, strict=True):
+            waiting = loop.create_task(line.is_connected.wait())
+            await asyncio.wait({living, waiting}, return_when=asyncio.FIRST_COMPLETED)
             waiting.cancel()
-            self._living.result()
+            self._raise_if_ended()
+        proof_s = self._settings.venue.first_frame_s_max
+        self._proof_ns = monotonic_ns() + int(proof_s * 1e9)
         self._snapshots.request(monotonic_ns())
+
+    def _make_lines(self, feed: Feed, base: str) -> tuple[Line, ...]:
+        venue, streams = self._settings.venue, self._settings.market.streams
+        owner = Owner(
+            self._wake, self._flush, self._on_connected, self._on_lost, self._rotations.add,
+            self._context.logger,
+        )  # fmt: skip
+        lines = []
+        for url in self._market.urls(base, self._slots, streams):
+            names = frozenset(url.partition("streams=")[2].partition("&")[0].split("/"))
+            plan = LinePlan(
+                url, names, self._books_of(feed, names), max(1.0, venue.silence_s_max / 2),
+                venue.first_frame_s_max, venue.silence_s_max, venue.connection_s_max,
+            )  # fmt: skip
+            lines.append(Line(feed, plan, owner, self._make_backoff()))
+        return tuple(lines)
+
+    def _books_of(self, feed: Feed, names: frozenset[str]) -> tuple[int, ...]:
+        """Answers the slots whose book hangs on one of these streams."""
+        needed = "depth" if self._has_depth else "bookTicker"
+        return tuple(
+            slot
+            for slot, instrument in enumerate(feed.plan.instruments)
+            if any(name.startswith(f"{instrument.symbol.lower()}@{needed}") for name in names)
+        )
+
+    def _raise_if_ended(self) -> None:
+        """Raises what ended a line: better a new process than one that hears nothing."""
+        for task in self._tasks:
+            if task.done() and not self._is_closing:
+                task.result()
 
     async def _find_venue(self) -> Endpoints:
         for _ in range(OPEN_TRIES_MAX):
@@ -145,63 +185,53 @@ class IngestAgent:
         self._backoff.reset()
         while self._backoff.tries < OPEN_TRIES_MAX:
             try:
-                return (await self._rest.get(INFO_PATH, symbols=listed)).body
+                return (await self._rest.get(self._market.info_path, symbols=listed)).body
             except ConnectionError as error:
                 self._context.logger.warning("venue not reached", error=str(error))
                 self._context.stats.error(str(error))  # the supervisor shows it while we try on
-                await asyncio.sleep(self._backoff.next_s())
+                wait_s = error.retry_after_s if isinstance(error, RestError) else 0.0
+                await asyncio.sleep(max(wait_s, self._backoff.next_s()))
         self._backoff.reset()
-        return (await self._rest.get(INFO_PATH, symbols=listed)).body
+        return (await self._rest.get(self._market.info_path, symbols=listed)).body
 
     def _make_feed(self, known: tuple[Instrument, ...]) -> Feed:
         market = self._settings.market
         own = tuple(instrument for instrument in known if instrument.symbol in self._slots)
         silence_ns = market.silence_ms_max * _NS_PER_MS if self._has_depth else 1 << 62
         hold_ns = self._settings.venue.request_ms_max * _NS_PER_MS
-        plan = FeedPlan(own, market.streams, self._number, LEVELS_MAX, silence_ns, hold_ns)
+        plan = FeedPlan(
+            own, market.streams, self._number, LEVELS_MAX, silence_ns, hold_ns,
+            self._market.name, market.silence_ms_min * _NS_PER_MS,
+        )  # fmt: skip
         return Feed(plan, self._memory, self._producer, self._context.stats)
 
-    async def _live(self, feed: Feed) -> None:
-        """Keeps a connection for as long as the agent lives."""
-        idle_s = max(1.0, self._settings.market.silence_ms_max / 1000)
-        while not self._is_closing:
-            self._session = session = MarketSession(feed, self._wake, self._flush)
-            try:
-                await session.connect(self._url, idle_s)
-            except (OSError, WSError, TimeoutError) as error:
-                self._context.logger.warning("stream not reached", error=str(error))
-                self._context.stats.error(f"the stream must be reachable: {error}")
-                if not self._is_connected.is_set() and self._backoff.tries >= OPEN_TRIES_MAX:
-                    raise ConnectionError(f"the stream must be reachable: {error}") from None
-                await asyncio.sleep(self._backoff.next_s())
-                continue
-            self._start_books(feed)
-            self._is_connected.set()
-            await self._after_disconnect(feed, session, await session.ended())
-
-    def _start_books(self, feed: Feed) -> None:
-        self._context.logger.info("stream connected", streams=len(feed.names))
+    def _on_connected(self, line: Line) -> None:
+        """Begins the books that hang on a line."""
+        feed = self._feed
+        assert feed is not None, "lines come after the feed"
+        self._context.logger.info("stream connected", streams=len(line.plan.names))
         if self._has_depth:
-            feed.want_all()
-        else:
-            self._owe(BookState.SYNCED)
+            feed.want_all(line.plan.slots)
+        elif line.plan.slots:
+            self._owe(BookState.SYNCED, line.plan.slots)
 
-    async def _after_disconnect(self, feed: Feed, session: MarketSession, why: str) -> None:
+    async def _on_lost(self, line: Line, why: str) -> None:
         """Decodes what has been read, then tells everybody, then waits before the next try."""
         if self._is_closing:
             return
-        self._context.logger.warning("stream lost", why=why, overflows=session.overflow_count)
-        self._snapshots.reset()
-        self._owe(_GONE)
-        await self._is_told.wait()
+        self._context.logger.warning("stream lost", why=why)
+        self._context.stats.error(f"a stream was lost: {why or 'the venue closed it'}")
         self._reconnects.add()
-        if not feed.is_shutdown_told:  # then the venue wants us to come back at once
-            await asyncio.sleep(self._backoff.next_s())
-        feed.is_shutdown_told = False
+        if line.plan.slots:
+            self._snapshots.reset(line.plan.slots)
+            self._owe(_GONE, line.plan.slots)
+            await self._is_told.wait()
+        await asyncio.sleep(line.backoff.next_s())
 
-    def _owe(self, state: BookState) -> None:
-        """Notes a state that every book is to be told to be in, as soon as the ring has room."""
-        self._owed.append(state)
+    def _owe(self, state: BookState, slots: tuple[int, ...]) -> None:
+        """Notes a state that books are to be told to be in, as soon as the ring has room."""
+        assert len(self._owed) < OWED_MAX * max(1, len(self._lines)), "a line owes two at most"
+        self._owed.append((state, slots))
         if self._feed is not None:
             self._feed.words[DUE] = 0  # what is owed comes before the frames that follow
         self._is_told.clear()
@@ -212,8 +242,9 @@ class IngestAgent:
         A disconnection comes behind the frames that were read before it.
         """
         while self._owed:
-            is_early = self._owed[0] == _GONE and feed.count > 0
-            if is_early or feed.announce(self._owed[0], now_ns) == FULL:
+            state, slots = self._owed[0]
+            is_early = state == _GONE and feed.count > 0
+            if is_early or feed.announce(state, now_ns, slots) == FULL:
                 return False
             self._owed.popleft()
         self._is_told.set()
@@ -257,12 +288,9 @@ class IngestAgent:
         if now_ns >= self._silence_ns:
             self._silence_ns = now_ns + SILENCE_CHECK_NS
             self._look_around(feed, now_ns)
-        elif self._is_open():
+        elif any(line.is_open for line in self._lines):
             self._snapshots.request(now_ns)
         return work
-
-    def _is_open(self) -> bool:
-        return self._session is not None and self._session.is_open
 
     def _is_window_over(self, feed: Feed, now_ns: int) -> bool:
         return (
@@ -277,30 +305,45 @@ class IngestAgent:
         assert feed is not None, "frames come after open"
         waiting = feed.waiting
         now_ns = monotonic_ns()
-        is_told = not self._owed or self._tell_owed(feed, now_ns) or self._owed[0] == _GONE
+        is_told = not self._owed or self._tell_owed(feed, now_ns) or self._owed[0][0] == _GONE
         self._hold_back(is_told and feed.decode(now_ns) == DONE)
         return waiting - feed.waiting
 
     def _hold_back(self, is_done: bool) -> None:  # noqa: FBT001 - the one thing it is told
-        """Reads the socket while batches are taken whole, and not while the ring is full."""
-        session = self._session
-        if session is not None:
-            if is_done:
-                session.resume()
-            else:
-                session.pause()
+        """Reads the sockets while batches are taken whole, and not while the ring is full."""
+        for line in self._lines:
+            if line.session is not None:
+                if is_done:
+                    line.session.resume()
+                else:
+                    line.session.pause()
 
     def _look_around(self, feed: Feed, now_ns: int) -> None:
         """Does what is due now and then: silence, a venue that says goodbye, hopeless books."""
         feed.announce_silent(now_ns)
-        if self._living.done() and not self._is_closing:
-            self._living.result()  # raises: better a new process than one that hears nothing
-        if self._session is None or not self._session.is_open:
-            return
+        self._raise_if_ended()
         if feed.is_synced:
-            self._backoff.reset()
-        if feed.is_shutdown_told or self._snapshots.is_exhausted:
-            self._session.disconnect()
+            for line in self._lines:
+                line.backoff.reset()
+        if feed.is_shutdown_told:
+            feed.is_shutdown_told = False
+            for line in self._lines:
+                line.rotate()
+        if self._snapshots.is_exhausted:
+            for line in self._lines:
+                if line.plan.slots:
+                    line.disconnect()
+        if 0 < self._proof_ns <= now_ns:
+            self._name_silent(feed)
+
+    def _name_silent(self, feed: Feed) -> None:
+        """Says which streams have brought nothing since the start."""
+        self._proof_ns = 0
+        silent = feed.silent_names()
+        if silent:
+            text = f"every stream must bring a first frame: silent={','.join(silent)}"
+            self._context.logger.warning("streams silent from the start", streams=",".join(silent))
+            self._context.stats.error(text)
 
     def on_phase(self, phase: Phase) -> bool:
         """From CLOSE on, reads until the venue has answered a last ping, and flushes, once.
@@ -310,32 +353,33 @@ class IngestAgent:
         if phase < Phase.CLOSE or self._feed is None:
             return True
         now_ns = monotonic_ns()
-        session = self._session
+        sessions = [line.session for line in self._lines if line.session is not None]
         if not self._is_closing:
             self._is_closing = True
             self._close_ns = now_ns + CLOSE_NS_MAX
-            if session is not None:
+            for session in sessions:
                 session.drain()
         self._flush()
-        is_drained = session is None or session.is_drained or not session.is_open
+        is_drained = all(one.is_drained or not one.is_open for one in sessions)
         is_done = is_drained and not self._feed.count and not self._snapshots.is_busy
         if not is_done and now_ns < self._close_ns:
             return False
         if not is_done:
             self._context.logger.error("socket not drained in time", frames=self._feed.waiting)
-        if session is not None:
+        for session in sessions:
             session.disconnect()
         return True
 
     async def close(self) -> None:
-        """Ends the connection and what runs beside it."""
+        """Ends the connections and what runs beside them."""
         self._is_closing = True
-        if self._session is not None:
-            self._session.disconnect()
+        for line in self._lines:
+            line.disconnect()
         if self._feed is not None:
-            self._snapshots.reset()
-            self._living.cancel()
-            await asyncio.gather(self._living, return_exceptions=True)
+            self._snapshots.reset(range(len(self._feed.sync)))
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             self._rest.close()
 
     def on_close(self) -> None:

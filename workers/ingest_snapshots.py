@@ -1,28 +1,30 @@
 """workers room: depth snapshots through REST, for books that need one.
 
-One request at a time for an instrument, each further one later than the last, and after
-SNAPSHOT_TRIES_MAX in a row without a synced book the owner is told to give the connection up: a new
-connection is what is left to try.
+One request at a time for an instrument, each further one later than the last, all of them within
+the worker's budget (workers/ingest_budget.py). After SNAPSHOT_TRIES_MAX in a row without a synced
+book the owner is told to give the connection up: a new connection is what is left to try.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from time import monotonic_ns
 from typing import NamedTuple
 
 from config.settings import Settings
+from config.topology import ingest_agents
 from engine.codec_feed import Feed
 from engine.codec_layout import BROKEN, DONE, FULL, SYNC_WANT
+from engine.venues import market_of
 from shm.stats import Stats
 from workers.ingest_backoff import Backoff
+from workers.ingest_budget import SnapshotBudget
 from workers.log import Logger
 from workers.rest import Rest, RestError
 
 SNAPSHOT_TRIES_MAX = 12
-DEPTH_PATH = "/api/v3/depth"
 
 
 class _Body(NamedTuple):
@@ -38,8 +40,11 @@ class Snapshots:
         self, feed: Feed, rest: Rest, settings: Settings, wake: Callable[[], None]
     ) -> None:
         self._feed, self._rest, self._wake = feed, rest, wake
-        self._levels = str(settings.market.snapshot_levels)
-        venue = settings.venue
+        market, venue = market_of(settings.venue.kind), settings.venue
+        levels = min(settings.market.snapshot_levels, market.snapshot_levels_max)
+        self._path, self._levels = market.depth_path, str(levels)
+        weight, workers = market.snapshot_weight(levels), len(ingest_agents(settings))
+        self._budget = SnapshotBudget(market, weight, workers)
         slots = range(len(feed.plan.instruments))
         self._backoffs = [Backoff(venue.reconnect_ms, venue.reconnect_ms_max) for _ in slots]
         self._after_ns = [0 for _ in slots]
@@ -66,18 +71,19 @@ class Snapshots:
             task = self._flying.get(slot)
             if task is not None and task.done():
                 task.result()  # raises when the request failed in a way that nobody foresaw
-            elif task is None and now_ns >= self._after_ns[slot]:
+            elif task is None and now_ns >= self._after_ns[slot] and self._budget.take():
                 self._flying[slot] = asyncio.get_running_loop().create_task(self._fetch(slot))
 
     async def _fetch(self, slot: int) -> None:
         symbol = self._feed.plan.instruments[slot].symbol
         try:
-            answer = await self._rest.get(DEPTH_PATH, symbol=symbol, limit=self._levels)
+            answer = await self._rest.get(self._path, symbol=symbol, limit=self._levels)
         except RestError as error:
             self._logger.warning("depth snapshot failed", symbol=symbol, error=str(error))
-            await asyncio.sleep(error.retry_after_s)
+            self._budget.refused(error.status, error.retry_after_s)
             self._fail(slot)
         else:
+            self._budget.heard(answer.used_weight)
             self._bodies.append(_Body(slot, answer.body, answer.read_ns))
         self._wake()
 
@@ -131,14 +137,17 @@ class Snapshots:
         self._logger.info("book synced", symbol=self._feed.plan.instruments[slot].symbol)
         return 1
 
-    def reset(self) -> None:
-        """Forgets what is under way. Called by: the owner after the connection ended."""
-        for task in self._flying.values():
-            task.cancel()
-        self._flying.clear()
-        self._bodies.clear()
-        self._installing.clear()
-        self._after_ns = [0 for _ in self._after_ns]
-        for backoff in self._backoffs:
-            backoff.reset()
+    def reset(self, slots: Collection[int]) -> None:
+        """Forgets what is under way for some books; the budget stays as it is.
+
+        Called by: the owner after the connection that feeds them ended.
+        """
+        for slot in slots:
+            task = self._flying.pop(slot, None)
+            if task is not None:
+                task.cancel()
+            self._installing.discard(slot)
+            self._after_ns[slot] = 0
+            self._backoffs[slot].reset()
+        self._bodies = deque(one for one in self._bodies if one.slot not in slots)
         self.is_exhausted = False

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import NamedTuple
 from urllib.error import HTTPError, URLError
@@ -17,15 +18,18 @@ from urllib.parse import urlencode, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
 BODY_BYTES_MAX = 8 << 20
+WAIT_S_MAX = 4 * 86_400.0  # the venue's longest ban is three days
+WEIGHT_HEADER = "X-MBX-USED-WEIGHT-1M"
 THREADS_MAX = 2
 _TEXT_MAX = 200  # characters of a venue's error that are quoted
 
 
 class Answer(NamedTuple):
-    """A body and when its last byte had been read, CLOCK_MONOTONIC ns."""
+    """A body, when its last byte had been read (CLOCK_MONOTONIC ns), and this minute's weight."""
 
     body: bytes
     read_ns: int
+    used_weight: int = 0  # of the address, as the venue counts it; 0 when it does not say
 
 
 class RestError(ConnectionError):
@@ -39,7 +43,13 @@ class RestError(ConnectionError):
 
 def _retry_after_s(error: HTTPError) -> float:
     text = error.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else 0.0
+    if text.isdecimal():
+        return min(float(text), WAIT_S_MAX)
+    try:
+        seconds = parsedate_to_datetime(text).timestamp() - time.time_ns() / 1e9
+    except ValueError:
+        return 0.0
+    return min(max(0.0, seconds), WAIT_S_MAX)
 
 
 def fetch(url: str, seconds_max: float) -> Answer:
@@ -56,6 +66,7 @@ def fetch(url: str, seconds_max: float) -> Answer:
         with opener.open(url, timeout=seconds_max) as answer:
             body = answer.read(BODY_BYTES_MAX + 1)
             missing = answer.length or 0  # what the answer promised and did not bring
+            used = answer.headers.get(WEIGHT_HEADER, "")
     except HTTPError as error:
         with error:
             text = error.read(_TEXT_MAX).decode(errors="replace")
@@ -71,7 +82,7 @@ def fetch(url: str, seconds_max: float) -> Answer:
         raise RestError(f"an answer must be at most {BODY_BYTES_MAX} bytes: url={url}")
     if missing:
         raise RestError(f"an answer must be whole: url={url} missing_bytes={missing}")
-    return Answer(body, time.monotonic_ns())
+    return Answer(body, time.monotonic_ns(), int(used) if used.isdecimal() else 0)
 
 
 class Rest:

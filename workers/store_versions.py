@@ -2,6 +2,7 @@
 
     1 -> 2   risk states have a table of their own; they stood among the denials, in columns that
              only they used
+    2 -> 3   mark prices have a table
 
 A step runs in the transaction that makes the schema, so a database is of one version or the next.
 SQLite before 3.35 cannot drop a column, so there the table is made again; PostgreSQL drops columns
@@ -16,6 +17,7 @@ from workers.tables import DENIALS, RISK_STATES, SCHEMA_VERSION, Table
 
 OLDEST = 1
 _RISK_STATE = int(Kind.RISK_STATE)
+_WITHOUT_MARKS = 2  # the schema makes the table that is missing
 _GONE = ("state", "reason", "version")  # columns of denials before version 2
 
 
@@ -41,6 +43,8 @@ def sqlite_steps(version: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Answers the statements to run before and after SQLite's schema is made."""
     if version == SCHEMA_VERSION:
         return (), ()
+    if version == _WITHOUT_MARKS:
+        return (), (_renumbered(),)
     before = ("DROP VIEW IF EXISTS denials_view", "ALTER TABLE denials RENAME TO denials_before")
     after = (
         _moved(RISK_STATES, "denials_before", f"kind = {_RISK_STATE}"),
@@ -55,6 +59,8 @@ def postgres_steps(version: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Answers the statements to run before and after PostgreSQL's schema is made."""
     if version == SCHEMA_VERSION:
         return (), ()
+    if version == _WITHOUT_MARKS:
+        return (), (_renumbered(),)
     after = (
         _moved(RISK_STATES, "denials", f"kind = {_RISK_STATE}"),
         f"DELETE FROM denials WHERE kind = {_RISK_STATE}",  # noqa: S608 - a constant of ours

@@ -32,7 +32,7 @@ import numpy as np
 from engine.records import DTYPES, PUBLISH_NS, SEQUENCE, TAG, TRIGGER, TRIGGER_NS, Kind
 from shm.segment import Words
 
-SCHEMA_VERSION = 2  # what changed with each: workers/store_versions.py
+SCHEMA_VERSION = 3  # what changed with each: workers/store_versions.py
 PART_MASK = 0x7FFF
 MICROSECOND_NS = 1_000
 
@@ -144,6 +144,10 @@ DEPTH = _table(
 BOOK_STATES = _table(
     "book_states", *_bigints("state", "update_id", "reason_count", "detail_1", "detail_2")
 )
+MARKS = _table(
+    "marks",
+    *_bigints("mark_e8", "index_e8", "settle_e8", "funding_e8", "next_funding_ns", "venue_ns"),
+)
 SIGNALS = _table("signals", *_bigints("strategy", "value_ppm", "reference_1", "reference_2"))
 INTENTS = _table("intents", *_ORDER)
 DENIALS = _table(
@@ -168,11 +172,12 @@ STEPS = _table(
 )  # fmt: skip
 
 TABLES = (
-    QUOTES, TRADES, DEPTH, BOOK_STATES, SIGNALS, INTENTS, DENIALS, RISK_STATES, ORDERS, REPORTS,
-    STEPS,
+    QUOTES, TRADES, DEPTH, BOOK_STATES, MARKS, SIGNALS, INTENTS, DENIALS, RISK_STATES, ORDERS,
+    REPORTS, STEPS,
 )  # fmt: skip
 TABLE_OF: dict[Kind, Table] = {
     Kind.QUOTE: QUOTES, Kind.TRADE: TRADES, Kind.DEPTH: DEPTH, Kind.BOOK_STATE: BOOK_STATES,
+    Kind.MARK: MARKS,
     Kind.SIGNAL: SIGNALS, Kind.INTENT_NEW: INTENTS, Kind.INTENT_CANCEL: INTENTS,
     Kind.ORDER_NEW: ORDERS, Kind.ORDER_CANCEL: ORDERS, Kind.DENIAL: DENIALS,
     Kind.RISK_STATE: RISK_STATES, Kind.REPORT: REPORTS, Kind.STEP: STEPS,

@@ -22,7 +22,6 @@ from engine.records import UPDATE_ID, BookState, Kind, kind_of
 from shm import handles, ring, segment
 from shm.stats import BODY_BYTES, LAYOUT, Stats
 from workers.framesession import FrameSession
-from workers.marketsession import MarketSession
 
 CAPACITY, LEVELS_MAX = 1 << 17, 4_096
 CPU_NS, WALL_NS, SAMPLES = 1, 2, 3  # words that a reader leaves; latencies behind them
@@ -120,12 +119,10 @@ class Way(NamedTuple):
     Attributes:
         window_ms: of a batch, as in [market].
         is_timed: keep each quote's time from its sending to its record being on the ring.
-        is_walked: one compiled call walks the WebSocket frames of a read, instead of picows.
     """
 
     window_ms: int = 0
     is_timed: bool = False
-    is_walked: bool = False
 
 
 def tickring(port: int, stream: str, messages: tuple[int, int], way: Way) -> Callable[[Gate], None]:
@@ -168,8 +165,7 @@ async def _read(rig: _Rig, gate: Gate, port: int, clock: Clock, way: Way) -> Non
         else:
             loop.call_soon(flush)
 
-    make = FrameSession if way.is_walked else MarketSession
-    session = make(feed, wake, flush)
+    session = FrameSession(feed, wake, flush)
     await session.connect(
         f"ws://127.0.0.1:{port}/stream?streams=btcusdt@{feed.plan.streams[0]}", IDLE_S
     )

@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Protocol, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import uvloop
@@ -16,8 +15,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
-from engine.codec_feed import Feed
 from tests.engine.scratch_feed import BTCUSDT, Scratch, scratch_feed
+from workers.framesession import FrameSession
 
 SECONDS_MAX = 150.0
 
@@ -117,30 +116,16 @@ async def until(condition: Callable[[], bool], step: Callable[[], object]) -> No
             await asyncio.sleep(0)
 
 
-Made = TypeVar("Made", bound="Session")
-
-
-class Session(Protocol):
-    """A connection that fills a feed, whoever reads its socket."""
-
-    async def connect(self, url: str, idle_s: float) -> None: ...
-
-    async def ended(self) -> str: ...
-
-    def disconnect(self) -> None: ...
-
-
 @asynccontextmanager
 async def connected(
     prefix: str,
-    make: Callable[[Feed, Callable[[], None], Callable[[], object]], Made],
     make_room: Callable[[], object] = lambda: None,
-) -> AsyncIterator[tuple[SmallVenue, Scratch, Made]]:
+) -> AsyncIterator[tuple[SmallVenue, Scratch, FrameSession]]:
     """A session of one instrument's quotes, connected to a small venue."""
     with scratch_feed(prefix, BTCUSDT) as scratch:
         scratch.rows()
         async with small_venue() as venue:
-            session = make(scratch.feed, lambda: None, make_room)
+            session = FrameSession(scratch.feed, lambda: None, make_room)
             await session.connect(f"{venue.stream_url}/stream?streams=btcusdt@bookTicker", 20)
             await until(lambda: bool(venue.connections), lambda: None)
             try:

@@ -224,7 +224,7 @@ def test_handshakes_that_prove_nothing_are_refused() -> None:
 
 def test_frames_of_a_real_server_become_records_in_order(segment_prefix: str) -> None:
     async def test() -> None:
-        async with connected(segment_prefix, FrameSession) as (venue, made, session):
+        async with connected(segment_prefix) as (venue, made, session):
             await venue.send(*(quote_frame(u) for u in range(1_000)))
             whole = quote_frame(1_000).decode()
             await venue.connections[-1].send([whole[:30], whole[30:31], whole[31:]])

@@ -298,7 +298,7 @@ def test_full_ring_stops_the_reading_and_loses_nothing(segment_prefix: str, tmp_
         async with synced_rig(segment_prefix, tmp_path, market=market) as (venue, rig):
             rig.is_reading = False
             sending = asyncio.create_task(venue.send(*(quote_frame(u) for u in range(count))))
-            session = rig.agent._session
+            session = rig.agent._lines[0].session
             assert session is not None
             await until(lambda: session.is_paused, rig.step)
             for _ in range(200):
@@ -381,8 +381,8 @@ def test_successor_goes_on_behind_the_cursor_and_counts_on(
             await venue.send(trade_frame(1, "100.00", "1"), depth_frame(11, 11, BIDS, ASKS))
             await until(lambda: rig.ids(Kind.DEPTH)[-1:] == [11], rig.step)
             cursor = rig.consumers[0].cursor
-            assert rig.agent._session is not None
-            rig.agent._session.disconnect()
+            assert rig.agent._lines[0].session is not None
+            rig.agent._lines[0].session.disconnect()
             venue.snapshots["BTCUSDT"] = snapshot_body(11, BIDS, ASKS)
             async with running(rig.memory) as next_rig:
                 await next_rig.until_state(BookState.STALE_START, BookState.SYNCED)

@@ -1,0 +1,203 @@
+"""workers room: one line to the venue: the connection that carries some streams, kept alive.
+
+The venue ends a connection after a day, and announces a restart (`serverShutdown`). Then a second
+connection takes over before the first one ends:
+
+    old   ... 41 42 43 44 45 46 | pong
+    new         (42 43 44 45 46 47 48 held back)  -> doubles up to 46 dropped, 47 48 ...
+               ^ connects       ^ ping answered: all that the venue sent before is here
+
+The new connection is read into its own buffer and held until it has brought a first frame and the
+old one has answered a ping; by then the old one has brought all that the new one cannot have. The
+feed drops what the new one repeats (`Feed.fence`). Nothing is missing and nothing comes twice.
+
+A line is dead when no frame of data comes: an answered ping is no sign of life, and an address that
+the venue has retired completes the handshake and then says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from time import monotonic
+from typing import NamedTuple
+
+from engine.codec_feed import Feed
+from workers.framesession import FrameSession
+from workers.ingest_backoff import Backoff
+from workers.log import Logger
+
+OPEN_TRIES_MAX = 8
+CHECK_S = 1.0  # between looks at a line's health
+DRAIN_S_MAX = 5.0  # the old connection may take so long to answer
+FLUSH_S = 0.001  # between looks whether the batch is decoded
+
+
+class SilentVenueError(ConnectionError):
+    """An address that takes connections and never sends a frame."""
+
+
+class LinePlan(NamedTuple):
+    """What a line carries, and its limits in seconds."""
+
+    url: str
+    names: frozenset[str]  # of its streams
+    slots: tuple[int, ...]  # the books that need it
+    idle_s: float  # without any bytes; then a ping must be answered
+    first_frame_s_max: float
+    silence_s_max: float
+    age_s_max: float
+
+
+class Owner(NamedTuple):
+    """What a line asks of the ingest agent."""
+
+    wake: Callable[[], None]  # a batch has begun
+    flush: Callable[[], object]  # decode the batch, or hold the sockets back
+    connected: Callable[[Line], None]
+    lost: Callable[[Line, str], Awaitable[None]]  # until everybody has been told
+    renewed: Callable[[], None]  # one connection took over from another
+    logger: Logger
+
+
+class Line:
+    """One connection after another; see the module. Called by: one event loop."""
+
+    def __init__(self, feed: Feed, plan: LinePlan, owner: Owner, backoff: Backoff) -> None:
+        self.plan, self.backoff = plan, backoff
+        self._feed, self._owner = feed, owner
+        self.session: FrameSession | None = None
+        self.is_connected = asyncio.Event()  # for the first time
+        self._is_proven = False
+        self._is_asked = False
+        self._look = asyncio.Event()
+        self._not_before_s = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Says whether frames may come."""
+        return self.session is not None and self.session.is_open
+
+    def rotate(self) -> None:
+        """Asks for a new connection that takes over from this one."""
+        self._is_asked = True
+        self._look.set()
+
+    def disconnect(self) -> None:
+        """Ends the connection; another one is made."""
+        if self.session is not None:
+            self.session.disconnect()
+
+    async def run(self) -> None:
+        """Keeps the line up until it is cancelled.
+
+        Raises:
+            ConnectionError: the venue was never reached in OPEN_TRIES_MAX tries, or took the first
+                connection and never sent a frame.
+        """
+        while True:
+            session = self._make()
+            try:
+                await session.connect(self.plan.url, self.plan.idle_s)
+            except (OSError, TimeoutError) as error:
+                self._owner.logger.warning("stream not reached", error=str(error))
+                if not self.is_connected.is_set() and self.backoff.tries >= OPEN_TRIES_MAX:
+                    raise ConnectionError(f"the stream must be reachable: {error}") from None
+                await asyncio.sleep(self.backoff.next_s())
+                continue
+            self._begin(session)
+            why = await self._serve(session)
+            if why and not self._is_proven:
+                raise SilentVenueError(why)
+            await self._owner.lost(self, why)
+
+    def _make(self) -> FrameSession:
+        return FrameSession(self._feed, self._owner.wake, self._owner.flush)
+
+    def _begin(self, session: FrameSession) -> None:
+        self._feed.unfence(self.plan.names)
+        self.session = session
+        self._is_asked = False
+        self._owner.connected(self)
+        self.is_connected.set()
+
+    async def _serve(self, session: FrameSession) -> str:
+        """Stays while the line is well; answers why it ended, empty for an ordinary end."""
+        while not session.closed.is_set():
+            closing = asyncio.create_task(session.closed.wait())
+            looking = asyncio.create_task(self._look.wait())
+            await asyncio.wait(
+                {closing, looking}, timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            closing.cancel()
+            looking.cancel()
+            self._look.clear()
+            self._is_proven = self._is_proven or session.is_fed.is_set()
+            if problem := self._problem(session):
+                session.disconnect()
+                return problem
+            if self._is_due(session):
+                session = await self._take_over(session)
+        return await session.ended()
+
+    def _problem(self, session: FrameSession) -> str:
+        """Answers what a living line must do and this one does not."""
+        silent_s = monotonic() - session.data_s
+        if session.is_paused or session.closed.is_set():
+            return ""
+        if not session.is_fed.is_set() and silent_s > self.plan.first_frame_s_max:
+            return (
+                f"the venue must send a first frame within {self.plan.first_frame_s_max:.0f} s"
+                f" of the handshake: url={self.plan.url}; the address may be a retired one"
+            )
+        if session.is_fed.is_set() and silent_s > self.plan.silence_s_max:
+            return f"the venue must send data: silent_s={silent_s:.0f} url={self.plan.url}"
+        return ""
+
+    def _is_due(self, session: FrameSession) -> bool:
+        now_s = monotonic()
+        is_old = now_s - session.opened_s > self.plan.age_s_max
+        is_open = not session.closed.is_set()
+        return is_open and (self._is_asked or is_old) and now_s >= self._not_before_s
+
+    async def _take_over(self, old: FrameSession) -> FrameSession:
+        """Lets a second connection take over; answers the one that is in use then."""
+        new = self._make()
+        new.hold()
+        try:
+            await new.connect(self.plan.url, self.plan.idle_s)
+            await self._first_of(new.is_fed.wait(), old.closed.wait(), self.plan.first_frame_s_max)
+            if not (new.is_fed.is_set() or old.closed.is_set()):
+                raise SilentVenueError("a new connection must bring a first frame")
+            if new.closed.is_set():
+                raise ConnectionError("a new connection must stay open")
+        except (OSError, TimeoutError) as error:
+            new.disconnect()
+            self._not_before_s = monotonic() + self.backoff.next_s()
+            self._owner.logger.warning("stream not renewed", error=str(error))
+            return old
+        except asyncio.CancelledError:
+            new.disconnect()
+            raise
+        old.drain()
+        await self._first_of(old.drained.wait(), old.closed.wait(), DRAIN_S_MAX)
+        old.disconnect()
+        while self._feed.count:  # what the old one brought comes first, also when the ring is full
+            self._owner.flush()
+            await asyncio.sleep(FLUSH_S)
+        self._feed.fence(self.plan.names)
+        self.session = new
+        self._is_asked = False
+        self._owner.renewed()
+        new.release()
+        self._owner.logger.info("stream renewed", streams=len(self.plan.names))
+        return new
+
+    @staticmethod
+    async def _first_of(one: Awaitable[bool], other: Awaitable[bool], seconds_max: float) -> None:
+        tasks = {asyncio.ensure_future(one), asyncio.ensure_future(other)}
+        try:
+            await asyncio.wait(tasks, timeout=seconds_max, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
