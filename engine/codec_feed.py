@@ -358,6 +358,10 @@ class Feed:
         for slot in range(len(self.sync)) if slots is None else slots:
             want(self.path, slot)
 
+    def last_id(self, name: str) -> int:
+        """Answers the id that a stream brought last, NO_ID before the first."""
+        return int(self._streams[self.names.index(name), layout.STREAM_LAST])
+
     def silent_names(self) -> list[str]:
         """Names the streams that have never brought anything."""
         taken = self._streams[:, layout.STREAM_LAST]

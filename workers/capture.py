@@ -17,6 +17,7 @@ from rich.console import Console
 
 from config.settings import Settings
 from config.topology import is_exchange_embedded
+from engine.venues import market_of
 from workers.capture_plan import Market, source_of
 from workers.capture_session import Sessions
 from workers.capture_writer import Output, Queue, Writer
@@ -73,7 +74,8 @@ async def _venue(settings: Settings) -> AsyncIterator[tuple[str, str]]:
     if not is_exchange_embedded(settings):
         yield venue.rest_url.rstrip("/"), venue.stream_url.rstrip("/")
         return
-    server = ExchangeServer(settings.exchange, settings.market, keys={})
+    market = market_of(settings.venue.kind)
+    server = ExchangeServer(settings.exchange, settings.market, keys={}, venue=market)
     port = await server.open()
     try:
         base = f"{settings.exchange.host}:{port}"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
+from engine.venues import market_of as venue_market
+
 Market = Literal["spot", "usdm"]
 MARKETS: tuple[Market, ...] = ("spot", "usdm")
-STREAMS_MAX = 200  # of one connection
-_PUBLIC = ("bookTicker", "depth")  # USD-M serves these at /public, everything else at /market
 _STREAM = re.compile(rb'\s*\{\s*"stream"\s*:\s*"([^"@]+)@([^"]+)"')
 _FIRST_ID = re.compile(rb'"U"\s*:\s*(\d+)')
 _SNAPSHOT_ID = re.compile(rb'"lastUpdateId"\s*:\s*(\d+)')
@@ -32,20 +32,9 @@ def market_of(text: str) -> Market:
 
 def source_of(market: Market, base: str, symbols: tuple[str, ...], streams: list[str]) -> Source:
     """Answers the addresses of a market whose streams are served at `base`."""
-    groups = {"": streams}
-    if market == "usdm":
-        public = [stream for stream in streams if stream.startswith(_PUBLIC)]
-        other = [stream for stream in streams if not stream.startswith(_PUBLIC)]
-        groups = {"/public": public, "/market": other}
-    urls = []
-    for path, group in groups.items():
-        names = [f"{symbol.lower()}@{stream}" for symbol in symbols for stream in group]
-        for start in range(0, len(names), STREAMS_MAX):
-            listed = "/".join(names[start : start + STREAMS_MAX])
-            urls.append(f"{base}{path}/stream?streams={listed}")
-    if market == "usdm":
-        return Source("/fapi/v1/depth", 1_000, tuple(urls))
-    return Source("/api/v3/depth", 5_000, tuple(urls))
+    venue = venue_market(market)
+    urls = tuple(venue.urls(base, symbols, streams))
+    return Source(venue.depth_path, venue.snapshot_levels_max, urls)
 
 
 def stream_of_frame(payload: bytes) -> tuple[str, str] | None:

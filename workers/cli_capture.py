@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from engine.venues import market_of as venue_market
 from workers.arguments import seconds_of
 from workers.capture import Wanted, capture, output_of
 from workers.capture_inspect import inspect
@@ -62,9 +63,11 @@ def record(
         given["symbols"] = [symbol.upper() for symbol in _words(symbols)]
     if streams:
         given["streams"] = _words(streams)
-    settings, _ = settings_of(config, None, market=given)
+    chosen = market_of(market)
+    kind: dict[str, object] = {"kind": venue_market(chosen).kind}
+    settings, _ = settings_of(config, None, market=given, venue=kind)
     wanted = Wanted(
-        market_of(market),
+        chosen,
         output_of(out.expanduser(), file_mib, seconds_of(file_time)),
         seconds_of(for_) if for_ else None,
         as_json,

@@ -96,6 +96,13 @@ def playback_of(
     return given
 
 
+def recorded_sections(found: Scan) -> tuple[dict[str, object], dict[str, object]]:
+    """Answers what recordings decide in `[market]` and `[venue]`: symbols, streams and market."""
+    recorded = {name.partition("@")[2] for name in found.streams}
+    streams = [stream for stream in found.market.streams if stream in recorded]
+    return {"symbols": list(found.symbols), "streams": streams}, {"kind": found.market.kind}
+
+
 def require_recording(settings: Settings, given: dict[str, object]) -> None:
     """Raises ValueError when playback was asked for and there is nothing to play."""
     asked = [f"--{name}" for name in ("speed", "loop") if name in given]

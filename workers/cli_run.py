@@ -25,6 +25,7 @@ from workers.cli_options import (
     examples,
     playback_of,
     print_json,
+    recorded_sections,
     refuse_what_cannot_start,
     require_recording,
     settings_of,
@@ -51,8 +52,8 @@ def run(
     seconds = seconds_of(for_) if for_ else None
     playback = playback_of(capture, speed, loop, faults)
     found = scan(capture) if capture else None
-    market: dict[str, object] = {"symbols": list(found.symbols)} if found else {}
-    settings, folder = settings_of(config, data_dir, exchange=playback, market=market)
+    market, venue = recorded_sections(found) if found else ({}, {})
+    settings, folder = settings_of(config, data_dir, exchange=playback, market=market, venue=venue)
     require_recording(settings, playback)
     refuse_what_cannot_start(config, settings, folder, found)
     for warning in placement.host_warnings(settings, cores()):

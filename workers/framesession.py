@@ -18,7 +18,7 @@ import asyncio
 import os
 import socket
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic, monotonic_ns
 from typing import cast
 from urllib.parse import urlsplit
@@ -30,6 +30,7 @@ from engine.codec_layout import COUNT
 from workers import framewalk
 from workers.framewalk import (
     BAD,
+    BINARY,
     BUFFER_BYTES,
     BYTES_HIGH,
     CLOSE,
@@ -45,10 +46,12 @@ from workers.framewalk import (
     PONG,
     START,
     STOP,
+    TEXT,
     TO,
     WALK_WORDS,
     client_frame,
     has_data,
+    header,
     make_space,
     walk,
 )
@@ -279,6 +282,17 @@ class FrameSession(asyncio.BufferedProtocol):
     def hold(self) -> None:
         """Gives nothing to the feed until `release`. Called by: the owner before `connect`."""
         self._is_held = True
+
+    def held(self) -> Iterator[bytes]:
+        """Yields the frames of data that are held back, as far as they are whole."""
+        at, end = self._words[START], self._words[STOP]
+        while at < end:
+            place, size = header(self._buffer, at, end)
+            if place < 0 or size < 0 or place + size > end:
+                return
+            if TEXT <= self._buffer[at] & 15 <= BINARY:
+                yield bytes(self._view[place : place + size])
+            at = place + size
 
     def release(self) -> None:
         """Gives the feed what was held, and goes on like any other session."""

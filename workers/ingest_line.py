@@ -7,9 +7,10 @@ connection takes over before the first one ends:
     new         (42 43 44 45 46 47 48 held back)  -> doubles up to 46 dropped, 47 48 ...
                ^ connects       ^ ping answered: all that the venue sent before is here
 
-The new connection is read into its own buffer and held until it has brought a first frame and the
-old one has answered a ping; by then the old one has brought all that the new one cannot have. The
-feed drops what the new one repeats (`Feed.fence`). Nothing is missing and nothing comes twice.
+The new connection is read into its own buffer and held until the old one has brought, of every
+stream, the first frame that the new one holds, and has then answered a ping: with that the old one
+has brought all that the new one cannot have, also of streams that are quiet just then. The feed
+drops what the new one repeats (`Feed.fence`). Nothing is missing and nothing comes twice.
 
 A line is dead when no frame of data comes: an answered ping is no sign of life, and an address that
 the venue has retired completes the handshake and then says nothing.
@@ -18,6 +19,7 @@ the venue has retired completes the handshake and then says nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import NamedTuple
@@ -29,8 +31,22 @@ from workers.log import Logger
 
 OPEN_TRIES_MAX = 8
 CHECK_S = 1.0  # between looks at a line's health
-DRAIN_S_MAX = 5.0  # the old connection may take so long to answer
+OVERLAP_S_MAX = 5.0  # the old connection may be so far behind the new one, and in its answer
 FLUSH_S = 0.001  # between looks whether the batch is decoded
+
+
+_STREAM = re.compile(rb'\s*\{\s*"stream"\s*:\s*"([^"]+)"')
+_ID_KEYS = {"bookTicker": b"u", "depth": b"u", "trade": b"t", "aggTrade": b"a", "markPrice": b"E"}
+_IDS = {kind: re.compile(rb'"%b"\s*:\s*(\d{1,18})\b' % key) for kind, key in _ID_KEYS.items()}
+
+
+def name_and_id(frame: bytes) -> tuple[str, int]:
+    """Answers a frame's stream and the id that the feed knows it by; empty when it has none."""
+    found = _STREAM.match(frame)
+    name = found[1].decode(errors="replace") if found else ""
+    pattern = _IDS.get(name.partition("@")[2].partition("@")[0])
+    number = pattern.search(frame, found.end()) if pattern and found else None
+    return (name, int(number[1])) if number else ("", 0)
 
 
 class SilentVenueError(ConnectionError):
@@ -179,12 +195,7 @@ class Line:
         except asyncio.CancelledError:
             new.disconnect()
             raise
-        old.drain()
-        await self._first_of(old.drained.wait(), old.closed.wait(), DRAIN_S_MAX)
-        old.disconnect()
-        while self._feed.count:  # what the old one brought comes first, also when the ring is full
-            self._owner.flush()
-            await asyncio.sleep(FLUSH_S)
+        await self._overlap(old, new)
         self._feed.fence(self.plan.names)
         self.session = new
         self._is_asked = False
@@ -192,6 +203,30 @@ class Line:
         new.release()
         self._owner.logger.info("stream renewed", streams=len(self.plan.names))
         return new
+
+    async def _overlap(self, old: FrameSession, new: FrameSession) -> None:
+        """Waits until the old connection has brought what the new one lacks, and ends it."""
+        until_s = monotonic() + OVERLAP_S_MAX
+        while self._lags(new) and not old.closed.is_set() and monotonic() < until_s:
+            self._owner.flush()
+            await asyncio.sleep(FLUSH_S)
+        old.drain()
+        await self._first_of(old.drained.wait(), old.closed.wait(), OVERLAP_S_MAX)
+        old.disconnect()
+        while self._feed.count:  # what the old one brought comes first, also when the ring is full
+            self._owner.flush()
+            await asyncio.sleep(FLUSH_S)
+
+    def _lags(self, new: FrameSession) -> bool:
+        """Says whether a first frame that is held has not come on the old connection yet."""
+        firsts: dict[str, int] = {}
+        for frame in new.held():
+            name, number = name_and_id(frame)
+            if name in self.plan.names:
+                firsts.setdefault(name, number)
+            if len(firsts) == len(self.plan.names):
+                break
+        return any(self._feed.last_id(name) < number for name, number in firsts.items())
 
     @staticmethod
     async def _first_of(one: Awaitable[bool], other: Awaitable[bool], seconds_max: float) -> None:

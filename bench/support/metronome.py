@@ -30,6 +30,7 @@ from picows import WSListener, WSUpgradeRequest, WSUpgradeResponseWithListener
 
 from config.settings import ExchangeSettings, MarketSettings
 from engine.matching import BUY, SELL, BookOrder, MatchEvent, MatchingBook
+from engine.venues import SPOT
 from workers.exchange import synthetic_market
 from workers.exchange.connection import Connection
 from workers.exchange.exchange import Exchange, Market
@@ -250,7 +251,8 @@ class MetronomeServer(ExchangeServer):
         self._probe, self._gap_ns = probe, gap_ns
         self.sessions = 0
 
-    async def _make_market(self, exchange: Exchange) -> Market:
+    async def _make_market(self) -> tuple[Exchange, Market]:
+        exchange = self._make_exchange(SPOT)
         market = HotMarket(exchange, self._settings, self._market_settings)
         market.probe = self._probe
         symbol = market._symbols[SYMBOL]  # noqa: SLF001 - the one replaced part
@@ -259,7 +261,7 @@ class MetronomeServer(ExchangeServer):
         symbol._flow = MetronomeFlow(symbol.book, self._probe)  # type: ignore[assignment]  # noqa: SLF001
         symbol._top_channel = TimedChannel(symbol._top_channel, self._probe)  # noqa: SLF001
         symbol._arrivals = Pace(self._gap_ns)  # type: ignore[assignment]  # noqa: SLF001
-        return market
+        return exchange, market
 
     def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         answer = super()._route(request)

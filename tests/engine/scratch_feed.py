@@ -17,6 +17,7 @@ from engine.codec_feed import Feed, FeedMemory, FeedPlan
 from engine.codec_layout import DONE, SUMS_WORDS, TOPS_WORDS
 from engine.instruments import INSTRUMENTS_MAX, Instrument
 from engine.records import DTYPES, LEVEL_0, LEVELS_SIDE, BookState, Kind, flags_of, kind_of, part
+from engine.venues import SPOT
 from shm import handles, ring, segment
 from shm.segment import Words
 from shm.stats import BODY_BYTES, LAYOUT, Stats
@@ -77,6 +78,8 @@ def scratch_feed(
     capacity: int = 4096,
     levels_max: int = LEVELS_MAX,
     silence_ns_max: int = 1 << 60,
+    streams: tuple[str, ...] = STREAMS,
+    market: str = SPOT.name,
 ) -> Iterator[Scratch]:
     """Makes a feed of `instruments` with one gating reader, started and wanting snapshots."""
     kinds = (ring.GATING,)
@@ -90,7 +93,7 @@ def scratch_feed(
         np.zeros((len(instruments), SUMS_WORDS), np.int64),
         np.zeros((INSTRUMENTS_MAX, TOPS_WORDS), np.int64),
     )
-    plan = FeedPlan(instruments, STREAMS, 3, levels_max, silence_ns_max, HOLD_NS_MAX)
+    plan = FeedPlan(instruments, streams, 3, levels_max, silence_ns_max, HOLD_NS_MAX, market)
     stats = Stats(counted)
     feed = Feed(plan, memory, handles.Producer(made), stats)
     feed.clear_books()

@@ -242,7 +242,7 @@ WRONG = {
     "nothing": b"",
     "another event": trade_frame(1, "1", "1").replace(b'"e":"trade"', b'"e":"other"'),
     "wrong maker": trade_frame(1, "1", "1").replace(b'"m":true', b'"m":1'),
-    "time that leaves int64": trade_frame(1, "1", "1").replace(b"1723161255342", b"9" * 15),
+    "time that leaves int64": trade_frame(1, "1", "1").replace(b"1723161255342", b"9" * 17),
     "value that leaves int64": trade_frame(1, "9999999999999999", "9999999999"),
     "level of three": depth_frame(1, 1, [("1", "1")], []).replace(b'["1","1"]', b'["1","1","1"]'),
     "level of one": depth_frame(1, 1, [("1", "1")], []).replace(b'["1","1"]', b'["1"]'),

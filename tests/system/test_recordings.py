@@ -45,9 +45,12 @@ def _assert_equal(summary: dict[str, Any], expected: list[dict[str, Any]]) -> No
         ("spot_btcusdt_20240808.gz", "max"),
         ("spot_ethusdt_20240808.gz", "max"),
         ("spot_ethusdt_20240808.gz", "20"),  # in its own rhythm, 17 s
+        ("usdm_btcusdt_20240718.gz", "max"),
+        ("usdm_btcusdt_20230404.dat.gz", "max"),
+        ("usdm_btcusdt_20230404.dat.gz", "20"),
     ],
 )
-def test_every_message_of_a_spot_recording_arrives(
+def test_every_message_of_a_recording_arrives(
     start: Starter, recordings: Path, name: str, speed: str
 ) -> None:
     engine = start("--capture", str(recordings / name), "--speed", speed)

@@ -117,7 +117,7 @@ def test_usdm_streams_are_split_by_endpoint_and_connections_are_bounded() -> Non
         "ws://h/market/stream?streams=btcusdt@aggTrade/btcusdt@markPrice@1s",
     )
     many = tuple(f"S{number}USDT" for number in range(201))
-    assert len(source_of("spot", "ws://h", many, ["trade"]).urls) == 2
+    assert len(source_of("usdm", "ws://h", many, ["aggTrade"]).urls) == 2
 
 
 def test_markets_join_snapshots_by_their_own_rule() -> None:

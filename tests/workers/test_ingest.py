@@ -265,18 +265,6 @@ def test_lost_connection_makes_the_book_stale_until_it_is_back(
     on_a_loop(test)
 
 
-def test_venue_that_announces_its_end_is_left_at_once(segment_prefix: str, tmp_path: Path) -> None:
-    async def test() -> None:
-        async with synced_rig(segment_prefix, tmp_path) as (venue, rig):
-            await venue.send(b'{"e":"serverShutdown","E":1770123456789}')
-            await rig.until_state(BookState.STALE_DISCONNECTED, BookState.SYNCED)
-
-            assert len(venue.connections) == 2
-            assert rig.counter("ingest_rejected_frames_total") == 0
-
-    on_a_loop(test)
-
-
 def test_silent_stream_makes_the_book_stale(segment_prefix: str, tmp_path: Path) -> None:
     async def test() -> None:
         market = MarketSettings(symbols=("BTCUSDT",), silence_ms_max=200)
@@ -437,7 +425,7 @@ def test_every_row_of_a_run_is_marked(segment_prefix: str, tmp_path: Path) -> No
     on_a_loop(test)
 
 
-@pytest.mark.parametrize("stream", ["kline_1m", "aggTrade"])
+@pytest.mark.parametrize("stream", ["kline_1m", "markPrice"])
 def test_stream_that_cannot_be_read_is_named(
     segment_prefix: str, tmp_path: Path, stream: str
 ) -> None:

@@ -12,6 +12,7 @@ from contextlib import suppress
 import msgspec
 
 from config.settings import ExchangeSettings, Settings
+from engine.venues import market_of
 from workers.agent import Phase, SegmentPlan
 from workers.context import AgentContext
 from workers.endpoints import (
@@ -92,7 +93,10 @@ class ExchangeAgent:
     async def _serve(self, settings: ExchangeSettings) -> int:
         pair = credential(self._context)
         server = ExchangeServer(
-            settings, self._context.settings.market, keys={pair.api_key: pair.credential()}
+            settings,
+            self._context.settings.market,
+            keys={pair.api_key: pair.credential()},
+            venue=market_of(self._context.settings.venue.kind),
         )
         try:
             port = await server.open()

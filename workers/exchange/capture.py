@@ -23,6 +23,7 @@ from typing import NamedTuple
 import msgspec
 
 from engine.decimals import UNITS_PER_ONE, decimal_step_units, units_from_text
+from engine.venues import SPOT, USDM, Market
 
 GZIP_MAGIC = b"\x1f\x8b"
 LINE_BYTES_MAX = 4 << 20
@@ -45,8 +46,9 @@ class Payload(msgspec.Struct):
     s: str = ""
     e: str = ""  # absent in spot bookTicker
     u: int = 0
+    pu: int = -1  # the frame that this one follows, USD-M only
     b: str | Pairs = ""
-    a: str | Pairs = ""
+    a: str | int | Pairs = ""  # of an aggregate trade its id
     B: str = ""
     A: str = ""
     p: str = ""
@@ -58,8 +60,14 @@ class Payload(msgspec.Struct):
         return self.e == "depthUpdate" and isinstance(self.b, list) and isinstance(self.a, list)
 
     def is_trade(self) -> bool:
-        """Says whether this is a trade."""
-        return self.e == "trade" and bool(self.p)
+        """Says whether this is a trade, alone or an aggregate."""
+        return self.e in {"trade", "aggTrade"} and bool(self.p)
+
+    def market(self) -> Market | None:
+        """Answers the market that alone writes such a frame, None when both do."""
+        if self.pu >= 0 or self.e in {"bookTicker", "markPriceUpdate"}:
+            return USDM
+        return SPOT if self.is_depth() or (not self.e and self.is_top()) else None
 
     def is_top(self) -> bool:
         """Says whether these are best prices; the spot venue names no event for them."""
@@ -70,7 +78,7 @@ class Payload(msgspec.Struct):
         return [(str(self.b), self.B), (str(self.a), self.A)]
 
     @staticmethod
-    def levels(side: str | Pairs) -> Pairs:
+    def levels(side: str | int | Pairs) -> Pairs:
         """Answers the levels of one side of a depth difference."""
         return side if isinstance(side, list) else []
 
@@ -108,6 +116,7 @@ class SymbolScan:
     snapshot: bytes = b""  # the first snapshot's body as recorded
     snapshot_frame: Frame | None = None
     depth_file: Path | None = None  # the first file with depth frames
+    has_trades: bool = False  # single ones; aggregates tell the same once more
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -126,6 +135,28 @@ class Scan:
     symbols: dict[str, SymbolScan] = field(default_factory=dict)
     streams: dict[str, int] = field(default_factory=dict)  # frames by stream name
     lines_n: int = 0
+    told_market: Market | None = None
+
+    @property
+    def market(self) -> Market:
+        """The market that was recorded; spot when nothing tells."""
+        return self.told_market or SPOT
+
+    def tell(self, data: Payload) -> None:
+        """Learns the market from a frame.
+
+        Raises:
+            ValueError: another frame was of the other market.
+        """
+        market = data.market()
+        if market is None or market is self.told_market:
+            return
+        if self.told_market is not None:
+            raise ValueError(
+                "recordings played together must be of one market:"
+                f" market={market.name} before={self.told_market.name}; play them one by one"
+            )
+        self.told_market = market
 
 
 def scan(paths: Iterable[str | Path]) -> Scan:
@@ -165,6 +196,8 @@ def _scan_file(path: Path, result: Scan) -> None:
         symbol = result.symbols.setdefault(line.symbol, SymbolScan())
         try:
             is_depth = _scan_frame(line, symbol)
+            if line.frame.data is not None:
+                result.tell(line.frame.data)
         except ValueError as error:
             raise CaptureError(f"{error}: file={path} line={number}") from None
         if is_depth and symbol.depth_file is None:
@@ -194,6 +227,7 @@ def _scan_frame(line: Line, symbol: SymbolScan) -> bool:
         _measure(symbol, data.levels(data.a))
         return True
     elif data.is_trade():
+        symbol.has_trades = symbol.has_trades or data.e == "trade"
         _measure(symbol, [(data.p, data.q)])
     elif data.is_top():
         _measure(symbol, data.top())

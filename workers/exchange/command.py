@@ -12,6 +12,7 @@ from pathlib import Path
 import uvloop
 
 from config.settings import Settings
+from engine.venues import market_of
 from workers.exchange.keys import make_ed25519_pair, read_pair, write_pair
 from workers.exchange.server import ExchangeServer
 
@@ -47,7 +48,10 @@ async def _serve(
 ) -> int:
     pair = read_pair(key_file)
     server = ExchangeServer(
-        settings.exchange, settings.market, keys={pair.api_key: pair.credential()}
+        settings.exchange,
+        settings.market,
+        keys={pair.api_key: pair.credential()},
+        venue=market_of(settings.venue.kind),
     )
     port = await server.open()
     try:

@@ -9,6 +9,8 @@ from typing import Protocol
 import msgspec
 
 from config.settings import ExchangeSettings
+from engine.venues import SPOT
+from engine.venues import Market as Venue
 from workers.exchange.accounts import Account
 from workers.exchange.authority import Authority
 from workers.exchange.instruments import Instrument, describe
@@ -60,6 +62,7 @@ class Exchange:
         keys: credentials by API key.
         clock: answers epoch ns.
         limits: what clients may do.
+        venue: the market that it is.
     """
 
     def __init__(
@@ -68,11 +71,13 @@ class Exchange:
         keys: Mapping[str, Credential],
         clock: Callable[[], int],
         limits: Limits,
+        venue: Venue = SPOT,
     ) -> None:
         self.clock = clock
+        self.venue = venue
         self.limits = limits
         self.authority = Authority(keys)
-        self.hub = StreamHub(clock, limits)
+        self.hub = StreamHub(clock, limits, venue)
         self.weights = WeightCounter(limits)
         fees = (settings.maker_fee_bps, settings.taker_fee_bps)
         self.first_id = clock() // NS_PER_ID

@@ -45,12 +45,14 @@ _LOG = logging.getLogger("tickring.exchange")
 class SymbolReplay:
     """One symbol of the recording: its book and its snapshot."""
 
-    def __init__(self, symbol: str, found: SymbolScan) -> None:
+    def __init__(self, symbol: str, found: SymbolScan, exchange: Exchange) -> None:
         tick_units, lot_units = found.grid
         instrument = make_instrument(symbol, tick_units, lot_units)
         self.book = ReplayBook()
         self.listing = Listing(instrument, self.book)
-        self._writer = FrameWriter(instrument)
+        self._writer = FrameWriter(instrument, exchange.venue)
+        self._clock = exchange.clock
+        self._trade_event = "trade" if found.has_trades else "aggTrade"
         self._tick_units = tick_units
         self._lot_units = lot_units
         self._snapshot = found.snapshot
@@ -75,7 +77,7 @@ class SymbolReplay:
             return self._snapshot
         bids = islice(self.book.levels(BUY), limit)
         asks = islice(self.book.levels(SELL), limit)
-        return self._writer.snapshot(self.book.update_id, bids, asks)
+        return self._writer.snapshot(self.book.update_id, bids, asks, self._clock())
 
     def apply(self, frame: Frame) -> list[MatchEvent]:
         """Applies one line to the book; answers what happened to our orders."""
@@ -87,7 +89,7 @@ class SymbolReplay:
             bids, asks = self._levels(data.levels(data.b)), self._levels(data.levels(data.a))
             return self.book.apply_depth(data.u, bids, asks)
         if data.is_trade():
-            return self._apply_trade(data)
+            return self._apply_trade(data) if data.e == self._trade_event else []
         if data.is_top():
             bid, ask = self._levels(data.top())
             return self.book.apply_top(data.u, bid, ask)
@@ -127,7 +129,7 @@ class Playback:
         self._exchange = exchange
         self._settings = settings
         self._symbols = {
-            symbol: SymbolReplay(symbol, entry) for symbol, entry in found.symbols.items()
+            symbol: SymbolReplay(symbol, entry, exchange) for symbol, entry in found.symbols.items()
         }
         self.listings = {symbol: entry.listing for symbol, entry in self._symbols.items()}
         self._channels = {name: exchange.hub.feed(name) for name in found.streams}

@@ -10,8 +10,6 @@ from workers.exchange.params import Params, bounded_number, listed, optional, sy
 from workers.exchange.reports import Report, time_of
 
 DEPTH_DEFAULT = 100
-DEPTH_MAX = 5_000
-_DEPTH_WEIGHTS = ((100, 5), (500, 25), (1_000, 50), (DEPTH_MAX, 250))
 
 
 def ping(exchange: Exchange, params: Params, now_ns: int) -> Report:
@@ -53,9 +51,8 @@ def depth(exchange: Exchange, params: Params, now_ns: int) -> msgspec.Raw:
         ExchangeError: -1102, -1121 or -1130 for the parameters.
     """
     listing = listed(params, exchange.trading.listings)
-    limit = bounded_number(params, "limit", DEPTH_DEFAULT, DEPTH_MAX)
-    weight = next(weight for most, weight in _DEPTH_WEIGHTS if limit <= most)
-    exchange.weights.spend(weight, now_ns)
+    limit = bounded_number(params, "limit", DEPTH_DEFAULT, exchange.venue.snapshot_levels_max)
+    exchange.weights.spend(exchange.venue.snapshot_weight(limit), now_ns)
     symbol, injector = listing.instrument.symbol, exchange.hub.injector
     body = exchange.market.depth(symbol, limit)
     return msgspec.Raw(injector.snapshot(symbol, limit, body) if injector.rules else body)

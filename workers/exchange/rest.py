@@ -15,7 +15,6 @@ from workers.exchange import errors, public
 from workers.exchange.errors import ExchangeError
 from workers.exchange.exchange import Exchange
 
-PREFIX = "/api/v3/"
 _ENDPOINTS = {
     "ping": (public.ping, frozenset[str]()),
     "time": (public.server_time, frozenset[str]()),
@@ -43,7 +42,8 @@ def answer(path: str, query: str, exchange: Exchange) -> WSUpgradeResponseWithLi
 
 
 def _perform(path: str, query: str, exchange: Exchange, now_ns: int) -> object:
-    endpoint = _ENDPOINTS.get(path.removeprefix(PREFIX))
+    prefix = exchange.venue.rest_prefix
+    endpoint = _ENDPOINTS.get(path[len(prefix) :]) if path.startswith(prefix) else None
     if endpoint is None:
         raise ExchangeError(-1020, "This operation is not supported.", status=errors.NOT_FOUND)
     function, known = endpoint

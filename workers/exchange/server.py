@@ -1,8 +1,8 @@
 """workers room: the built-in exchange on its port: REST, market streams and the order API together.
 
-One listener factory routes by path: plain requests under /api/v3 are answered in place, /ws and
-/stream become market streams, /ws-api/v3 the order API. Loopback unless the settings say
-otherwise.
+One listener factory routes by path: plain requests under /api/v3 (USD-M: /fapi/v1) are answered in
+place, /ws and /stream (USD-M: below /public and /market) become market streams, /ws-api/v3 the
+order API. Loopback unless the settings say otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from picows import (
 )
 
 from config.settings import ExchangeSettings, MarketSettings
+from engine.venues import SPOT
+from engine.venues import Market as Venue
 from workers.exchange import rest
 from workers.exchange.capture import scan
 from workers.exchange.connection import Connection, Handler
@@ -46,6 +48,7 @@ class ExchangeServer:
         keys: who may trade, by API key.
         limits: what clients may do.
         clock: answers epoch ns.
+        venue: the market that it is; a recording's own goes before.
     """
 
     def __init__(
@@ -56,7 +59,9 @@ class ExchangeServer:
         keys: Mapping[str, Credential],
         limits: Limits | None = None,
         clock: Callable[[], int] = time.time_ns,
+        venue: Venue = SPOT,
     ) -> None:
+        self._venue = venue
         self._settings = settings
         self._market_settings = market
         self._keys = dict(keys)
@@ -74,8 +79,7 @@ class ExchangeServer:
             OSError: the port is taken, or a recording cannot be read.
             ValueError: a recording, a symbol or a fault script is not what it must be.
         """
-        exchange = Exchange(self._settings, self._keys, self._clock, self._limits)
-        market = await self._make_market(exchange)
+        exchange, market = await self._make_market()
         exchange.open_market(market)
         if self._settings.faults:
             exchange.hub.injector.arm(read_script(self._settings.faults))
@@ -136,12 +140,17 @@ class ExchangeServer:
             "faults": self._exchange.hub.injector.counts(),
         }
 
-    async def _make_market(self, exchange: Exchange) -> Market:
+    async def _make_market(self) -> tuple[Exchange, Market]:
         """Makes the market; a recording is read through first, beside the loop."""
         if not self._settings.capture:
-            return SyntheticMarket(exchange, self._settings, self._market_settings)
+            exchange = self._make_exchange(self._venue)
+            return exchange, SyntheticMarket(exchange, self._settings, self._market_settings)
         found = await asyncio.to_thread(scan, self._settings.capture)
-        return Playback(exchange, self._settings, self._market_settings, found)
+        exchange = self._make_exchange(found.market)
+        return exchange, Playback(exchange, self._settings, self._market_settings, found)
+
+    def _make_exchange(self, venue: Venue) -> Exchange:
+        return Exchange(self._settings, self._keys, self._clock, self._limits, venue)
 
     def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         exchange = self._exchange

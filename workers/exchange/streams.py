@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 import msgspec
 from picows import WSCloseCode
 
+from engine.venues import SPOT, Market
 from workers.exchange.connection import Connection
 from workers.exchange.control import Control, ControlRefusal, read_control
 from workers.exchange.faulty_line import GOING_AWAY, FaultyLine, FaultyListener
@@ -68,8 +69,9 @@ class Channel:
 class StreamHub:
     """All channels, and the listeners that are connected."""
 
-    def __init__(self, clock: Callable[[], int], limits: Limits) -> None:
+    def __init__(self, clock: Callable[[], int], limits: Limits, venue: Market = SPOT) -> None:
         self.clock = clock
+        self.venue = venue
         self.limits = limits
         self.channels: dict[str, Channel] = {}
         self.sessions: dict[StreamSession, None] = {}
@@ -115,10 +117,17 @@ class StreamHub:
 
 
 class StreamSession:
-    """One listener: its subscriptions and the messages it may send."""
+    """One listener: its subscriptions and the messages it may send.
 
-    def __init__(self, hub: StreamHub, names: Iterable[str], *, is_combined: bool) -> None:
+    `served` are the streams that its address carries; another one can be subscribed to and says
+    nothing, as at the venue.
+    """
+
+    def __init__(
+        self, hub: StreamHub, names: Iterable[str], served: frozenset[str], *, is_combined: bool
+    ) -> None:
         self.is_combined = is_combined
+        self._served = served
         self._hub = hub
         self._names = tuple(names)
         self._streams: dict[str, Listener] = {}
@@ -242,14 +251,18 @@ class StreamSession:
             if name not in self._streams:
                 listener = self._listener(name)
                 self._streams[name] = listener
-                self._hub.channel(name).listeners[listener] = None
+                self._hub.channel(self._place(name)).listeners[listener] = None
         if self._streams:
             self._hub.subscribed()
 
     def _unsubscribe(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self._streams:
-                self._hub.leave(name, self._streams.pop(name))
+                self._hub.leave(self._place(name), self._streams.pop(name))
+
+    def _place(self, name: str) -> str:
+        """Answers the channel of a stream; one that is not served here has one without a feed."""
+        return name if name.partition("@")[2] in self._served else f"not served here: {name}"
 
     def _listener(self, name: str) -> Listener:
         if self._line is None:
@@ -259,15 +272,18 @@ class StreamSession:
 
 def open_session(path: str, query: str, hub: StreamHub) -> StreamSession | None:
     """Makes the session that an address asks for, None when it is no stream's address."""
-    if path == "/stream":
-        streams = parse_qs(query).get("streams", [""])[0]
-        is_combined = True
-    elif path == "/ws" or path.startswith("/ws/"):
-        streams = path[len("/ws/") :]
-        is_combined = False
-    else:
-        return None
-    names = [name for name in streams.split("/") if name]
-    if len(names) > hub.limits.streams_max:
-        return None
-    return StreamSession(hub, names, is_combined=is_combined)
+    places = [(line.path, frozenset(line.streams)) for line in hub.venue.lines]
+    places += [(retired, frozenset[str]()) for retired in hub.venue.retired]
+    for base, served in places:
+        inside = path.removeprefix(base) if path.startswith(f"{base}/") else ""
+        if inside == "/stream":
+            streams, is_combined = parse_qs(query).get("streams", [""])[0], True
+        elif inside == "/ws" or inside.startswith("/ws/"):
+            streams, is_combined = inside[len("/ws/") :], False
+        else:
+            continue
+        names = [name for name in streams.split("/") if name]
+        if len(names) > hub.limits.streams_max:
+            return None
+        return StreamSession(hub, names, served, is_combined=is_combined)
+    return None

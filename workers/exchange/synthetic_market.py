@@ -17,9 +17,11 @@ from engine.synthetic import Arrivals, Draws, FlowProfile, OrderFlow
 from workers.exchange.exchange import Exchange
 from workers.exchange.frames import FrameWriter
 from workers.exchange.instruments import Instrument, known_instrument, make_all, opening_ticks
+from workers.exchange.markprice import MarkPrice
 from workers.exchange.trading import Listing
 
-FAST_NS = 100_000_000  # depth@100ms
+FAST_NS = 100_000_000
+FAST_DEPTHS = ("depth@100ms", "depth@0ms")  # this market's book moves in steps of 100 ms
 SLOW_NS = 1_000_000_000  # depth
 EVENTS_PER_WAKE_MAX = 256  # of one symbol, so that clients are served in between
 LAG_NS_MAX = 1_000_000_000  # a longer standstill is skipped instead of made up for
@@ -42,7 +44,7 @@ class SymbolMarket:
     def __init__(self, exchange: Exchange, instrument: Instrument, seed: int, rate: float) -> None:
         self.book = MatchingBook(exchange.first_id)
         self.listing = Listing(instrument, self.book)
-        self.writer = FrameWriter(instrument)
+        self.writer = FrameWriter(instrument, exchange.venue)
         mid_ticks = opening_ticks(instrument)
         lots = SIZE_VALUE * UNITS_PER_ONE / (mid_ticks * instrument.value_units)
         profile = FlowProfile(mid_ticks=mid_ticks, rate_per_s=rate, size_lots=max(1.0, lots))
@@ -53,12 +55,15 @@ class SymbolMarket:
         name = instrument.symbol.lower()
         self._top_channel = exchange.hub.feed(f"{name}@bookTicker")
         self._trade_channel = exchange.hub.feed(f"{name}@trade")
-        self._fast_channel = exchange.hub.feed(f"{name}@depth@100ms")
+        self._aggregate_channel = exchange.hub.feed(f"{name}@aggTrade")
+        fast = [s for s in FAST_DEPTHS if s in exchange.venue.streams]
+        self._fast_channels = [exchange.hub.feed(f"{name}@{stream}") for stream in fast]
         self._slow_channel = exchange.hub.feed(f"{name}@depth")
         self._top: tuple[tuple[int, int], tuple[int, int]] | None = None
         self.book.take_changes()
         self._depth_id = self.book.update_id
         self._slow = SlowDepth(self._depth_id)
+        self.mark = MarkPrice(exchange, name, self.writer)
         self.next_ns = 0
         self._fast_ns = 0
 
@@ -81,7 +86,13 @@ class SymbolMarket:
             self.next_ns += self._arrivals.gap_ns()
         if now_ns >= self._fast_ns:
             self._publish_depth(now_ns)
+            self.mark.publish(self._mid_units(), now_ns)
         return min(self.next_ns, self._fast_ns)
+
+    def _mid_units(self) -> int:
+        """Answers the mid price in units of 10**-8."""
+        ticks = self.book.best_ticks(BUY) + self.book.best_ticks(SELL)
+        return ticks * self.listing.instrument.tick_units // 2
 
     def publish_top(self) -> None:
         """Sends the best prices when one of them, or its quantity, has changed."""
@@ -91,24 +102,29 @@ class SymbolMarket:
         if top != self._top:
             self._top = top
             if self._top_channel.listeners:
-                self._top_channel.publish(self.writer.book_ticker(book.update_id, *top))
+                now_ns = self._exchange.clock()
+                self._top_channel.publish(self.writer.book_ticker(book.update_id, *top, now_ns))
 
     def publish_trade(self, fill: Fill, now_ns: int) -> None:
         """Sends one trade."""
-        if self._trade_channel.listeners:
-            payload = self.writer.trade(
-                self.listing.trade_id,
-                fill.price_ticks,
-                fill.quantity_lots,
-                now_ns,
-                buyer_is_maker=fill.taker_side == SELL,
-            )
-            self._trade_channel.publish(payload)
+        for channel, write in (
+            (self._trade_channel, self.writer.trade),
+            (self._aggregate_channel, self.writer.aggregate),
+        ):
+            if channel.listeners:
+                payload = write(
+                    self.listing.trade_id,
+                    fill.price_ticks,
+                    fill.quantity_lots,
+                    now_ns,
+                    buyer_is_maker=fill.taker_side == SELL,
+                )
+                channel.publish(payload)
 
     def depth(self, limit: int) -> bytes:
         """Answers a depth snapshot."""
         bids, asks = islice(self.book.walk(BUY), limit), islice(self.book.walk(SELL), limit)
-        return self.writer.snapshot(self.book.update_id, bids, asks)
+        return self.writer.snapshot(self.book.update_id, bids, asks, self._exchange.clock())
 
     def _publish_depth(self, now_ns: int) -> None:
         """Sends the levels that changed since the last time; every tenth time the slow ones too."""
@@ -121,8 +137,9 @@ class SymbolMarket:
             self._depth_id = last_id
             slow.bids.update(bids)
             slow.asks.update(asks)
-            if self._fast_channel.listeners:
-                self._fast_channel.publish(self.writer.depth_update(ids, bids, asks, now_ns))
+            for channel in self._fast_channels:
+                if channel.listeners:
+                    channel.publish(self.writer.depth_update(ids, bids, asks, now_ns))
         if self._fast_ns // SLOW_NS > (due_ns - 1) // SLOW_NS and slow.first_id <= last_id:
             if self._slow_channel.listeners:
                 ids = (slow.first_id, last_id)
