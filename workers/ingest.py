@@ -366,15 +366,15 @@ class IngestAgent:
             return False
         if not is_done:
             self._context.logger.error("socket not drained in time", frames=self._feed.waiting)
-        for session in sessions:
-            session.disconnect()
+        for line in self._lines:
+            line.stop()
         return True
 
     async def close(self) -> None:
         """Ends the connections and what runs beside them."""
         self._is_closing = True
         for line in self._lines:
-            line.disconnect()
+            line.stop()
         if self._feed is not None:
             self._snapshots.reset(range(len(self._feed.sync)))
             for task in self._tasks:

@@ -85,7 +85,7 @@ class Line:
         self.session: FrameSession | None = None
         self.is_connected = asyncio.Event()  # for the first time
         self._is_proven = False
-        self._is_asked = False
+        self._is_asked = self._is_ending = False
         self._look = asyncio.Event()
         self._not_before_s = 0.0
 
@@ -99,19 +99,27 @@ class Line:
         self._is_asked = True
         self._look.set()
 
+    def stop(self) -> None:
+        """Ends the connection for good."""
+        self._is_ending = True
+        self.disconnect()
+
+    def _is_ended(self) -> bool:
+        return self._is_ending  # asked anew behind every wait: `stop` may have come
+
     def disconnect(self) -> None:
         """Ends the connection; another one is made."""
         if self.session is not None:
             self.session.disconnect()
 
     async def run(self) -> None:
-        """Keeps the line up until it is cancelled.
+        """Keeps the line up until it is stopped or cancelled.
 
         Raises:
             ConnectionError: the venue was never reached in OPEN_TRIES_MAX tries, or took the first
                 connection and never sent a frame.
         """
-        while True:
+        while not self._is_ended():
             session = self._make()
             try:
                 await session.connect(self.plan.url, self.plan.idle_s)
@@ -123,6 +131,8 @@ class Line:
                 continue
             self._begin(session)
             why = await self._serve(session)
+            if self._is_ended():
+                return
             if why and not self._is_proven:
                 raise SilentVenueError(why)
             await self._owner.lost(self, why)
@@ -196,6 +206,9 @@ class Line:
             new.disconnect()
             raise
         await self._overlap(old, new)
+        if self._is_ended():
+            new.disconnect()
+            return old
         self._feed.fence(self.plan.names)
         self.session = new
         self._is_asked = False

@@ -81,4 +81,5 @@ def test_a_lost_depth_frame_is_noticed_and_the_final_book_is_right(
     syncs = 2 if lost else 1  # what is lost before the snapshot was not needed
     expected["counts"]["REST depth snapshot"] = syncs
     _assert_equal(summary, [expected])
-    assert summary["stored"]["book_states"] == 2 * syncs  # STALE, then SYNCED
+    told = 2 * syncs  # STALE, then SYNCED; at the end it may have fallen silent
+    assert summary["stored"]["book_states"] in {told, told + 1}

@@ -346,6 +346,8 @@ def test_close_reads_all_that_was_sent_before(
             assert rig.ids(Kind.QUOTE) == list(range(500))
             assert rig.states()[-1] == BookState.SYNCED
             await asyncio.wait_for(venue.connections[-1].wait_closed(), 30)
+            await until(lambda: all(task.done() for task in rig.agent._tasks), rig.step)
+            assert len(venue.connections) == 1
 
     on_a_loop(test)
 
