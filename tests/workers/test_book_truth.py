@@ -203,7 +203,8 @@ def test_a_wrong_book_is_told_from_the_right_one() -> None:
     )  # fmt: skip
 
     class Other:
-        books = {0: ({Decimal(1): Decimal(1)}, dict[Decimal, Decimal]())}
+        def __init__(self) -> None:
+            self.books: dict[int, Book] = {0: ({Decimal(1): Decimal(1)}, {})}
 
     with pytest.raises(AssertionError):
         Mirror(instrument, Other())._check()  # type: ignore[arg-type]
