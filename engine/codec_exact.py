@@ -190,7 +190,7 @@ def canonical(frame: bytes, market: str) -> bytes | None:
         if write is None or '"' in combined.stream:
             return None
         return b'{"stream":"%b","data":%b}' % (combined.stream.encode(), write(combined.data))
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
 
 
@@ -198,7 +198,7 @@ def canonical_snapshot(body: bytes) -> bytes | None:
     """Answers a depth snapshot in the venue's own key order, None when it is none."""
     try:
         s = _snapshot.decode(body)
-    except (msgspec.DecodeError, UnicodeError):
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
         return None
     parts = (s.lastUpdateId, _levels(s.bids), _levels(s.asks))
     return b'{"lastUpdateId":%b,"bids":[%b],"asks":[%b]}' % parts

@@ -1,0 +1,66 @@
+"""The fuzzer finds nothing in some thousands of frames, and does find what is wrong on purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.instruments import Instrument
+from tests.engine.fuzz_codec import Case, Oracle, fuzz, oracle_of, try_case
+from tests.engine.fuzz_mutate import MARKETS, SNAPSHOT
+from tests.engine.fuzz_oracle import Wanted
+from tests.engine.scratch_feed import BTCUSDT, COARSE, ETHUSDT, scratch_feed
+
+SPOT = oracle_of(MARKETS["spot"])
+
+
+@pytest.mark.slow
+def test_mutated_frames_become_exact_records_or_are_rejected(segment_prefix: str) -> None:
+    report = fuzz(segment_prefix, 1, lambda count: count >= 6_000)
+
+    assert [finding.line() for finding in report.findings] == []
+    assert report.ends["read"] > 1_000
+    assert report.ends["rejected"] > 1_000
+
+
+def _off_by_one(name: str) -> Oracle:
+    def read(frame: bytes, kind: str, one: Instrument) -> Wanted | None:
+        want = SPOT(frame, kind, one)
+        if want is None or name not in want.values:
+            return want
+        return Wanted(want.values | {name: want.values[name] + 1}, want.levels)
+
+    return read
+
+
+@pytest.mark.parametrize("name", ["bid_ticks", "quantity_lots", "venue_ns", "last_id"])
+def test_a_record_that_differs_by_one_is_found_with_its_frame(
+    segment_prefix: str, name: str
+) -> None:
+    report = fuzz(segment_prefix, 2, lambda count: count >= 200, _off_by_one(name))
+
+    assert report.findings
+    assert all(name in finding.what for finding in report.findings)
+    assert report.findings[0].case.frame.hex() in report.findings[0].line()
+
+
+def test_a_level_that_is_missing_is_found(segment_prefix: str) -> None:
+    def read(frame: bytes, kind: str, one: Instrument) -> Wanted | None:
+        want = SPOT(frame, kind, one)
+        return want._replace(levels=want.levels[1:]) if want is not None else None
+
+    report = fuzz(segment_prefix, 3, lambda count: count >= 200, read)
+
+    assert {finding.case.kind for finding in report.findings} == {"depth", "snapshot"}
+
+
+@pytest.mark.parametrize("kind", ["bookTicker", "trade", "depth", SNAPSHOT])
+def test_a_frame_nested_too_deeply_is_rejected(segment_prefix: str, kind: str) -> None:
+    frame = MARKETS["spot"].makers[kind](np.random.default_rng(1), BTCUSDT, 7)
+    at = frame.rfind(b'{"') + 1
+    frame = frame[:at] + b'"zz":' + b"[" * 5_000 + b"]" * 5_000 + b"," + frame[at:]
+
+    with scratch_feed(segment_prefix, BTCUSDT, ETHUSDT, COARSE) as scratch:
+        scratch.rows()
+
+        assert try_case(scratch, Case(kind, 0, frame, is_kept=False), SPOT) == ("", "rejected")
