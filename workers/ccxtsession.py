@@ -1,0 +1,183 @@
+"""workers room: market data of any venue that ccxt knows, as the frames of the spot codec.
+
+Clearly slower than a native venue: every message passes ccxt's own parsing, and each whole order
+book is compared with the last one. Called by: the ingest agent's event loop, one thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from engine.instruments import Instrument
+from workers.ccxtbook import Frames, instrument_of
+
+FAULTS_MAX = 8  # in a row of one subscription; then `run` gives up and its caller begins anew
+FAULT_WAIT_S = 1.0
+SEEN_MAX = 2_048  # trades remembered while polling, which answers the same ones again
+LEVELS = 100
+OnFrame = Callable[[bytes], None]
+
+
+def make_client(kind: str) -> Any:
+    """Answers ccxt's client of `ccxt:NAME`; raises ValueError in one line when there is none."""
+    name = kind.partition(":")[2]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            library = importlib.import_module("ccxt.pro")
+            polled = importlib.import_module("ccxt.async_support")
+    except ImportError as error:
+        raise ValueError(
+            f"ccxt must be installed: kind={kind}; pip install tickring[ccxt]"
+        ) from error
+    found = getattr(library if name in library.exchanges else polled, name, None)
+    if name not in polled.exchanges or found is None:
+        raise ValueError(f"venue.kind must name an exchange of ccxt: kind={kind}")
+    return found({"enableRateLimit": True})
+
+
+class CcxtSession:
+    """Subscriptions of some symbols of one venue. `client` is for tests; else ccxt's by `kind`."""
+
+    def __init__(
+        self, kind: str, symbols: Sequence[str], streams: Sequence[str], client: Any = None
+    ) -> None:
+        self._client = make_client(kind) if client is None else client
+        self._client.number = str  # ccxt hands out numbers as the text they came in
+        self._kind, self._symbols, self._streams = kind, tuple(symbols), tuple(streams)
+        self._frames: dict[str, Frames] = {}
+        self._names: dict[str, str] = {}  # ours to ccxt's
+
+    async def open(self) -> None:
+        """Loads the markets; raises ValueError when one is unknown, ConnectionError when away."""
+        try:
+            markets = await self._client.load_markets()
+        except Exception as error:
+            if not _is_fault(error):
+                raise
+            raise ConnectionError(f"ccxt must reach the venue: kind={self._kind}") from error
+        depth = next((name for name in self._streams if name.startswith("depth")), "depth@100ms")
+        for index, symbol in enumerate(self._symbols):
+            market = next(
+                (m for m in markets.values() if m["spot"] and m["base"] + m["quote"] == symbol),
+                None,
+            )
+            if market is None:
+                raise ValueError(
+                    f"market.symbols must be spot markets of the venue: kind={self._kind} "
+                    f"symbol={symbol}"
+                )
+            made = instrument_of(index, symbol, market, self._client.precisionMode)
+            self._frames[symbol], self._names[symbol] = Frames(made, depth), market["symbol"]
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """Answers the instruments in the order of the symbols, after `open`."""
+        return tuple(frames.instrument for frames in self._frames.values())
+
+    def snapshot(self, symbol: str) -> bytes:
+        """Answers a REST depth body; raises LookupError before a whole book came: retry."""
+        return self._frames[symbol].snapshot()
+
+    async def run(self, on_frame: OnFrame) -> None:
+        """Hands every frame to `on_frame` until cancelled.
+
+        Raises:
+            ConnectionError: a subscription failed FAULTS_MAX times in a row.
+            ValueError: the venue sent a number that is not exact or off its grid.
+        """
+        kinds = {name.partition("@")[0] for name in self._streams}
+        has = self._client.has
+        own_quotes = "bookTicker" in kinds and bool(has.get("watchBidsAsks"))
+        async with asyncio.TaskGroup() as group:
+            for symbol in self._symbols:
+                if kinds & {"depth", "bookTicker"}:
+                    tops = "bookTicker" in kinds and not own_quotes
+                    step = self._book_step(symbol, on_frame, depth="depth" in kinds, tops=tops)
+                    group.create_task(self._repeat(symbol, step, on_frame))
+                if "trade" in kinds:
+                    step = self._trade_step(symbol, on_frame)
+                    group.create_task(self._repeat(symbol, step, None))
+                if own_quotes:
+                    step = self._quote_step(symbol, on_frame)
+                    group.create_task(self._repeat(symbol, step, None))
+
+    async def close(self) -> None:
+        """Closes ccxt's sockets."""
+        await self._client.close()
+
+    async def _repeat(self, symbol: str, step: Callable[[], Any], on_fault: OnFrame | None) -> None:
+        faults = 0
+        while True:
+            try:
+                await step()
+                faults = 0
+            except Exception as error:
+                if not _is_fault(error):
+                    raise
+                faults += 1
+                if on_fault is not None and self._frames[symbol].is_fresh:
+                    on_fault(self._frames[symbol].fault(_now_ms()))
+                if faults >= FAULTS_MAX:
+                    raise ConnectionError(
+                        f"ccxt must keep its subscription: kind={self._kind} symbol={symbol} "
+                        f"faults={faults} error={type(error).__name__}"
+                    ) from error
+                await asyncio.sleep(FAULT_WAIT_S * faults)
+
+    def _book_step(
+        self, symbol: str, on_frame: OnFrame, *, depth: bool, tops: bool
+    ) -> Callable[[], Any]:
+        frames, name = self._frames[symbol], self._names[symbol]
+        watches = bool(self._client.has.get("watchOrderBook"))
+        ask = self._client.watch_order_book if watches else self._client.fetch_order_book
+
+        async def step() -> None:
+            book = await (ask(name) if watches else ask(name, LEVELS))
+            frame = frames.book(book["bids"], book["asks"], book.get("timestamp") or _now_ms())
+            if frame and depth:
+                on_frame(frame)
+            if frame and tops and (top := frames.top()):
+                on_frame(top)
+
+        return step
+
+    def _trade_step(self, symbol: str, on_frame: OnFrame) -> Callable[[], Any]:
+        frames, name = self._frames[symbol], self._names[symbol]
+        watches = bool(self._client.has.get("watchTrades"))
+        ask = self._client.watch_trades if watches else self._client.fetch_trades
+        seen: deque[object] = deque(maxlen=SEEN_MAX)
+
+        async def step() -> None:
+            for trade in await ask(name):
+                known = trade.get("id") or (trade["timestamp"], trade["price"], trade["amount"])
+                if known not in seen:
+                    seen.append(known)
+                    on_frame(frames.trade(trade))
+
+        return step
+
+    def _quote_step(self, symbol: str, on_frame: OnFrame) -> Callable[[], Any]:
+        frames, name = self._frames[symbol], self._names[symbol]
+
+        async def step() -> None:
+            t = (await self._client.watch_bids_asks([name]))[name]
+            on_frame(frames.quote(t["bid"], t["bidVolume"], t["ask"], t["askVolume"]))
+
+        return step
+
+
+def _is_fault(error: Exception) -> bool:
+    """Says whether it is an error of ccxt's or of the network, not one of ours."""
+    return isinstance(error, OSError) or any(
+        cls.__module__.startswith("ccxt.") for cls in type(error).__mro__
+    )
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
