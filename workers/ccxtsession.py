@@ -11,8 +11,8 @@ import importlib
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, Protocol
 
 from engine.instruments import Instrument
 from workers.ccxtbook import Frames, instrument_of
@@ -22,9 +22,28 @@ FAULT_WAIT_S = 1.0
 SEEN_MAX = 2_048  # trades remembered while polling, which answers the same ones again
 LEVELS = 100
 OnFrame = Callable[[bytes], None]
+Step = Callable[[], Coroutine[None, None, None]]
 
 
-def make_client(kind: str) -> Any:
+class Client(Protocol):
+    """What is used of ccxt's exchange classes; the watch calls only where `has` names them."""
+
+    number: Callable[[str], object]
+    precisionMode: int  # noqa: N815 - ccxt's name
+    has: dict[str, Any]
+    options: dict[str, Any]
+    urls: dict[str, Any]
+
+    async def load_markets(self) -> dict[str, Any]: ...  # noqa: D102
+    async def fetch_order_book(self, symbol: str, limit: int) -> Any: ...  # noqa: ANN401, D102
+    async def fetch_trades(self, symbol: str) -> list[Any]: ...  # noqa: D102
+    async def watch_order_book(self, symbol: str) -> Any: ...  # noqa: ANN401, D102
+    async def watch_trades(self, symbol: str) -> list[Any]: ...  # noqa: D102
+    async def watch_bids_asks(self, symbols: list[str]) -> dict[str, Any]: ...  # noqa: D102
+    async def close(self) -> None: ...  # noqa: D102
+
+
+def make_client(kind: str) -> Client:
     """Answers ccxt's client of `ccxt:NAME`; raises ValueError in one line when there is none."""
     name = kind.partition(":")[2]
     try:
@@ -39,14 +58,18 @@ def make_client(kind: str) -> Any:
     found = getattr(library if name in library.exchanges else polled, name, None)
     if name not in polled.exchanges or found is None:
         raise ValueError(f"venue.kind must name an exchange of ccxt: kind={kind}")
-    return found({"enableRateLimit": True})
+    return found({"enableRateLimit": True})  # type: ignore[no-any-return]
 
 
 class CcxtSession:
-    """Subscriptions of some symbols of one venue. `client` is for tests; else ccxt's by `kind`."""
+    """Subscriptions of some symbols of one venue; `client` is ccxt's own, made by `kind` if None."""
 
     def __init__(
-        self, kind: str, symbols: Sequence[str], streams: Sequence[str], client: Any = None
+        self,
+        kind: str,
+        symbols: Sequence[str],
+        streams: Sequence[str],
+        client: Client | None = None,
     ) -> None:
         self._client = make_client(kind) if client is None else client
         self._client.number = str  # ccxt hands out numbers as the text they came in
@@ -91,27 +114,36 @@ class CcxtSession:
             ConnectionError: a subscription failed FAULTS_MAX times in a row.
             ValueError: the venue sent a number that is not exact or off its grid.
         """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for symbol in self._symbols:
+                    for repeated in self._subscriptions(symbol, on_frame):
+                        group.create_task(repeated)
+        except BaseExceptionGroup as several:
+            failed: BaseException = several
+            while isinstance(failed, BaseExceptionGroup):
+                failed = failed.exceptions[0]  # one line says enough, and it is the first one
+            raise failed from None
+
+    def _subscriptions(
+        self, symbol: str, on_frame: OnFrame
+    ) -> Iterator[Coroutine[None, None, None]]:
         kinds = {name.partition("@")[0] for name in self._streams}
-        has = self._client.has
-        own_quotes = "bookTicker" in kinds and bool(has.get("watchBidsAsks"))
-        async with asyncio.TaskGroup() as group:
-            for symbol in self._symbols:
-                if kinds & {"depth", "bookTicker"}:
-                    tops = "bookTicker" in kinds and not own_quotes
-                    step = self._book_step(symbol, on_frame, depth="depth" in kinds, tops=tops)
-                    group.create_task(self._repeat(symbol, step, on_frame))
-                if "trade" in kinds:
-                    step = self._trade_step(symbol, on_frame)
-                    group.create_task(self._repeat(symbol, step, None))
-                if own_quotes:
-                    step = self._quote_step(symbol, on_frame)
-                    group.create_task(self._repeat(symbol, step, None))
+        own_quotes = "bookTicker" in kinds and bool(self._client.has.get("watchBidsAsks"))
+        tops = "bookTicker" in kinds and not own_quotes
+        if "depth" in kinds or tops:
+            step = self._book_step(symbol, on_frame, depth="depth" in kinds, tops=tops)
+            yield self._repeat(symbol, step, on_frame if "depth" in kinds else None)
+        if "trade" in kinds:
+            yield self._repeat(symbol, self._trade_step(symbol, on_frame), None)
+        if own_quotes:
+            yield self._repeat(symbol, self._quote_step(symbol, on_frame), None)
 
     async def close(self) -> None:
         """Closes ccxt's sockets."""
         await self._client.close()
 
-    async def _repeat(self, symbol: str, step: Callable[[], Any], on_fault: OnFrame | None) -> None:
+    async def _repeat(self, symbol: str, step: Step, on_fault: OnFrame | None) -> None:
         faults = 0
         while True:
             try:
@@ -130,15 +162,14 @@ class CcxtSession:
                     ) from error
                 await asyncio.sleep(FAULT_WAIT_S * faults)
 
-    def _book_step(
-        self, symbol: str, on_frame: OnFrame, *, depth: bool, tops: bool
-    ) -> Callable[[], Any]:
+    def _book_step(self, symbol: str, on_frame: OnFrame, *, depth: bool, tops: bool) -> Step:
         frames, name = self._frames[symbol], self._names[symbol]
-        watches = bool(self._client.has.get("watchOrderBook"))
-        ask = self._client.watch_order_book if watches else self._client.fetch_order_book
+        client = self._client
+        watches = bool(client.has.get("watchOrderBook"))
 
         async def step() -> None:
-            book = await (ask(name) if watches else ask(name, LEVELS))
+            asked = client.watch_order_book(name) if watches else None
+            book = await (asked or client.fetch_order_book(name, LEVELS))
             frame = frames.book(book["bids"], book["asks"], book.get("timestamp") or _now_ms())
             if frame and depth:
                 on_frame(frame)
@@ -147,7 +178,7 @@ class CcxtSession:
 
         return step
 
-    def _trade_step(self, symbol: str, on_frame: OnFrame) -> Callable[[], Any]:
+    def _trade_step(self, symbol: str, on_frame: OnFrame) -> Step:
         frames, name = self._frames[symbol], self._names[symbol]
         watches = bool(self._client.has.get("watchTrades"))
         ask = self._client.watch_trades if watches else self._client.fetch_trades
@@ -162,7 +193,7 @@ class CcxtSession:
 
         return step
 
-    def _quote_step(self, symbol: str, on_frame: OnFrame) -> Callable[[], Any]:
+    def _quote_step(self, symbol: str, on_frame: OnFrame) -> Step:
         frames, name = self._frames[symbol], self._names[symbol]
 
         async def step() -> None:

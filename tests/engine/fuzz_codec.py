@@ -220,7 +220,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _timed(prefix: str, args: argparse.Namespace) -> Report:
-    begun, length = time.monotonic(), args.minutes * 60
+    begun, length = time.monotonic(), float(args.minutes) * 60
     columns = (TextColumn("fuzzing"), BarColumn(), TextColumn("{task.fields[frames]} frames"))
     with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as shown:
         task = shown.add_task("fuzzing", total=length, frames=0)

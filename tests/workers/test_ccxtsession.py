@@ -16,7 +16,7 @@ from engine.records import BookState
 from tests.engine.scratch_feed import BTCUSDT, fields, scratch_feed
 from tests.workers.exchange.clients import DEADLINE_S, serving
 from workers.ccxtbook import Frames, exact, instrument_of
-from workers.ccxtsession import CcxtSession, make_client
+from workers.ccxtsession import CcxtSession, Client, make_client
 
 Book = dict[int, int]
 BOOKS = st.lists(
@@ -62,28 +62,32 @@ def test_the_differences_make_every_whole_book_again(books: list[tuple[Book, Boo
 def test_the_feed_keeps_the_book_and_a_fault_makes_it_stale(segment_prefix: str) -> None:
     frames = Frames(BTCUSDT)
     with scratch_feed(segment_prefix, BTCUSDT) as scratch:
+        wanted = scratch.feed.wanted
         scratch.rows()
         scratch.take(frames.book([[1.0, 2.0]], [[1.01, 0.1]], 1))
         scratch.sync(0, frames.snapshot())
         scratch.take(frames.book([[0.99, 2.0]], [[1.01, 0.1]], 1), frames.top())
 
-        assert scratch.feed.is_synced
+        assert wanted() == []
         assert fields(scratch.rows()[-1])["bid_ticks"] == 99
 
         scratch.take(frames.fault(2))
 
-        assert not scratch.feed.is_synced
+        assert wanted() == [0]
         with pytest.raises(LookupError, match="whole book first"):
             frames.snapshot()
 
         scratch.take(frames.book([[0.98, 2.0]], [[1.01, 0.1]], 3))
         scratch.sync(0, frames.snapshot())
 
-        assert scratch.feed.is_synced
+        assert wanted() == []
         assert BookState.SYNCED in {fields(row).get("state") for row in scratch.rows()}
 
 
-@pytest.mark.parametrize("value", [1.001, float("nan"), -1.0, 123456789012345.67, "x", None])
+ODD_PRICES = [1.001, float("nan"), -1.0, 123456789012345.67, "x", None]
+
+
+@pytest.mark.parametrize("value", ODD_PRICES)
 def test_a_price_that_is_not_exactly_on_the_grid_is_an_error(value: object) -> None:
     with pytest.raises(ValueError, match="price"):
         Frames(BTCUSDT).book([[value, 1.0]], [], 1)
@@ -104,7 +108,7 @@ def test_a_grid_comes_from_either_precision_mode() -> None:
     assert (other.tick, other.lot) == (Decimal("0.01"), Decimal(1))
 
 
-def _pointed(port: int, *, watches: bool) -> Any:
+def _pointed(port: int, *, watches: bool) -> Client:
     """Ccxt's own client of the real venue, its addresses ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -119,6 +123,7 @@ def _pointed(port: int, *, watches: bool) -> Any:
     return client
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("watches", [False, True], ids=["polled", "watched"])
 def test_ccxt_at_our_exchange_ends_with_the_exchanges_own_book(watches: bool) -> None:  # noqa: FBT001
@@ -135,7 +140,8 @@ def test_ccxt_at_our_exchange_ends_with_the_exchanges_own_book(watches: bool) ->
                 while b"@depth" not in first:
                     first = await asyncio.wait_for(frames.get(), DEADLINE_S)
                 body = json.loads(session.snapshot("BTCUSDT"))
-                raw = await client.publicGetDepth({"symbol": "BTCUSDT", "limit": 100})
+                ccxts: Any = client  # its raw calls
+                raw = await ccxts.publicGetDepth({"symbol": "BTCUSDT", "limit": 100})
                 for side in ("bids", "asks"):
                     found = [[Decimal(p), Decimal(q)] for p, q in body[side][:100]]
                     assert found == [[Decimal(p), Decimal(q)] for p, q in raw[side]]
@@ -153,3 +159,40 @@ def test_an_unknown_venue_is_one_line() -> None:
     pytest.importorskip("ccxt", reason="ccxt is not installed")
     with pytest.raises(ValueError, match="must name an exchange of ccxt: kind=ccxt:nowhere"):
         make_client("ccxt:nowhere")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("watches", [False, True], ids=["polled", "watched"])
+def test_a_lost_venue_makes_the_book_stale_and_then_ends_the_session_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    watches: bool,  # noqa: FBT001
+) -> None:
+    monkeypatch.setattr("workers.ccxtsession.FAULT_WAIT_S", 0.0)
+
+    async def run() -> None:
+        frames: list[dict[str, Any]] = []
+        came = asyncio.Event()
+
+        def keep(frame: bytes) -> None:
+            frames.append(json.loads(frame)["data"])
+            came.set()
+
+        async with serving() as (_, port):
+            client = _pointed(port, watches=watches)
+            session = CcxtSession("ccxt:binance", ("BTCUSDT",), ("depth@100ms",), client)
+            await session.open()
+            running = asyncio.create_task(session.run(keep))
+            await asyncio.wait_for(came.wait(), DEADLINE_S)
+            assert session.snapshot("BTCUSDT")
+        try:
+            with pytest.raises(ConnectionError, match="must keep its subscription") as lost:
+                await asyncio.wait_for(running, DEADLINE_S)
+            assert len(str(lost.value).splitlines()) == 1
+            assert frames[-1]["U"] == frames[-2]["u"] + 2
+            with pytest.raises(LookupError):
+                session.snapshot("BTCUSDT")
+        finally:
+            await session.close()
+
+    asyncio.run(run())
