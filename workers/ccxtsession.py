@@ -62,7 +62,7 @@ def make_client(kind: str) -> Client:
 
 
 class CcxtSession:
-    """Subscriptions of some symbols of one venue; `client` is ccxt's own, made by `kind` if None."""
+    """Subscriptions of some symbols of one venue; `client` None: ccxt's of `kind`."""
 
     def __init__(
         self,
