@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +26,9 @@ from engine.codec_layout import DONE
 from engine.instruments import Instrument
 from engine.records import DEPTH_SNAPSHOT, BookState, Kind, flags_of, kind_of
 from shm.segment import Words
-from tests.engine.fuzz_mutate import KEEPING, MARKETS, SNAPSHOT, SPOILING, Market, Rng
+from tests.engine.fuzz_mutate import KEEPING, SNAPSHOT, SPOILING, SPOT, Market, Rng
 from tests.engine.fuzz_oracle import Wanted, wanted, wanted_snapshot
+from tests.engine.fuzz_usdm import USDM
 from tests.engine.scratch_feed import (
     BTCUSDT,
     COARSE,
@@ -38,6 +40,7 @@ from tests.engine.scratch_feed import (
     snapshot_body,
 )
 
+MARKETS = {market.name: market for market in (SPOT, USDM)}
 INSTRUMENTS = (BTCUSDT, ETHUSDT, COARSE)
 FRAMES_PER_FEED = 4_096  # then a fresh feed, so that no state hides a fault for ever
 REJECTED = "ingest_rejected_frames_total"
@@ -103,6 +106,10 @@ def cases(rng: Rng, market: Market) -> Iterator[Case]:
         yield Case(kind, slot, frame, is_kept=spoils == 0)
 
 
+def _made(prefix: str, market: Market) -> AbstractContextManager[Scratch]:
+    return scratch_feed(prefix, *INSTRUMENTS, streams=market.streams, market=market.name)
+
+
 def _data_rows(scratch: Scratch) -> list[Words]:
     return [row for row in scratch.rows() if kind_of(row) in DATA_KINDS]
 
@@ -129,7 +136,10 @@ def _take_frame(scratch: Scratch, case: Case, want: Wanted | None) -> tuple[list
         raise AssertionError("a rejected frame must be kept")
     rows = _data_rows(scratch)
     if want is not None and "first_id" in want.values and not is_rejected:
-        body = snapshot_body(max(0, want.values["first_id"] - 1), [], [])
+        # Spot goes on behind the snapshot, USD-M with the frame that the snapshot lies in.
+        is_spot = scratch.feed.plan.market == SPOT.name
+        at = max(0, want.values["first_id"] - 1) if is_spot else want.values["last_id"]
+        body = snapshot_body(at, [], [])
         for slot in range(len(INSTRUMENTS)):
             scratch.sync(slot, body)
             rows += [row for row in _data_rows(scratch) if not flags_of(row) & DEPTH_SNAPSHOT]
@@ -185,14 +195,14 @@ def fuzz(
     seed: int,
     is_over: Callable[[int], bool],
     oracle: Oracle | None = None,
-    market: Market = MARKETS["spot"],
+    market: Market = SPOT,
 ) -> Report:
     """Tries frames until `is_over(frames so far)`; at most 20 findings, one of a kind of fault."""
     made = cases(np.random.default_rng(seed), market)
     report = Report(Counter(), [])
     read, seen, count = oracle or oracle_of(market), set[str](), 0
     while not is_over(count):
-        with scratch_feed(f"{prefix}-{count}", *INSTRUMENTS) as scratch:
+        with _made(f"{prefix}-{count}", market) as scratch:
             scratch.rows()
             for _ in range(FRAMES_PER_FEED):
                 case = next(made)
@@ -237,7 +247,7 @@ def _timed(prefix: str, args: argparse.Namespace) -> Report:
 def _once(prefix: str, args: argparse.Namespace) -> Report:
     market = MARKETS[args.market]
     case = Case(args.kind, args.slot, bytes.fromhex(args.frame), is_kept=False)
-    with scratch_feed(prefix, *INSTRUMENTS) as scratch:
+    with _made(prefix, market) as scratch:
         what, end = try_case(scratch, case, oracle_of(market))
     return Report(Counter([end]), [Finding(case, what, market.name)] if what else [])
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.instruments import Instrument
 from tests.engine.fuzz_oracle import SPOT_READERS, Reader
-from tests.engine.scratch_feed import depth_frame, quote_frame, snapshot_body, trade_frame
+from tests.engine.scratch_feed import STREAMS, depth_frame, quote_frame, snapshot_body, trade_frame
 
 Rng = np.random.Generator
 Maker = Callable[[Rng, Instrument, int], bytes]
@@ -24,47 +24,48 @@ class Market(NamedTuple):
     name: str
     makers: dict[str, Maker]  # by kind of frame; SNAPSHOT makes a REST body
     readers: dict[str, Reader]  # by the stream's name behind the first @
+    streams: tuple[str, ...]  # that the feed is made for
 
 
-def _price(rng: Rng, one: Instrument) -> str:
+def price_of(rng: Rng, one: Instrument) -> str:
     places = one.price_decimals + int(rng.integers(0, 7))
     return f"{one.price(int(rng.integers(1, 10 ** int(rng.integers(1, 12))))):.{places}f}"
 
 
-def _quantity(rng: Rng, one: Instrument) -> str:
+def quantity_of(rng: Rng, one: Instrument) -> str:
     return f"{one.quantity(int(rng.integers(0, 10 ** int(rng.integers(1, 14))))):f}"
 
 
-def _levels(rng: Rng, one: Instrument) -> list[tuple[str, str]]:
-    return [(_price(rng, one), _quantity(rng, one)) for _ in range(int(rng.integers(0, 9)))]
+def levels_of(rng: Rng, one: Instrument) -> list[tuple[str, str]]:
+    return [(price_of(rng, one), quantity_of(rng, one)) for _ in range(int(rng.integers(0, 9)))]
 
 
 def make_quote(rng: Rng, one: Instrument, number: int) -> bytes:
-    names = {"b": _price(rng, one), "B": _quantity(rng, one)}
-    return quote_frame(number, s=one.symbol, a=_price(rng, one), A=_quantity(rng, one), **names)
+    names = {"b": price_of(rng, one), "B": quantity_of(rng, one)}
+    return quote_frame(number, s=one.symbol, a=price_of(rng, one), A=quantity_of(rng, one), **names)
 
 
 def make_trade(rng: Rng, one: Instrument, number: int) -> bytes:
     small = f"{one.quantity(int(rng.integers(1, 100_000))):f}"
     maker = bool(rng.integers(0, 2))
-    return trade_frame(number, _price(rng, one), small, maker=maker, symbol=one.symbol)
+    return trade_frame(number, price_of(rng, one), small, maker=maker, symbol=one.symbol)
 
 
 def make_depth(rng: Rng, one: Instrument, number: int) -> bytes:
     last = number + int(rng.integers(0, 50))
-    return depth_frame(number, last, _levels(rng, one), _levels(rng, one), one.symbol)
+    return depth_frame(number, last, levels_of(rng, one), levels_of(rng, one), one.symbol)
 
 
 def make_snapshot(rng: Rng, one: Instrument, number: int) -> bytes:
-    return snapshot_body(number, _levels(rng, one), _levels(rng, one))
+    return snapshot_body(number, levels_of(rng, one), levels_of(rng, one))
 
 
 SPOT = Market(
     "spot",
     {"bookTicker": make_quote, "trade": make_trade, "depth": make_depth, SNAPSHOT: make_snapshot},
     SPOT_READERS,
+    STREAMS,
 )
-MARKETS = {"spot": SPOT}
 
 
 def _place(rng: Rng, frame: bytes) -> int:

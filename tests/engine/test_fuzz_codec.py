@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from engine.instruments import Instrument
-from tests.engine.fuzz_codec import Case, Oracle, fuzz, oracle_of, try_case
-from tests.engine.fuzz_mutate import MARKETS, SNAPSHOT
+from tests.engine.fuzz_codec import MARKETS, Case, Oracle, fuzz, oracle_of, try_case
+from tests.engine.fuzz_mutate import SNAPSHOT
 from tests.engine.fuzz_oracle import Wanted
 from tests.engine.scratch_feed import BTCUSDT, COARSE, ETHUSDT, scratch_feed
 
@@ -15,8 +15,11 @@ SPOT = oracle_of(MARKETS["spot"])
 
 
 @pytest.mark.slow
-def test_mutated_frames_become_exact_records_or_are_rejected(segment_prefix: str) -> None:
-    report = fuzz(segment_prefix, 1, lambda count: count >= 6_000)
+@pytest.mark.parametrize("market", MARKETS)
+def test_mutated_frames_become_exact_records_or_are_rejected(
+    segment_prefix: str, market: str
+) -> None:
+    report = fuzz(segment_prefix, 1, lambda count: count >= 6_000, market=MARKETS[market])
 
     assert [finding.line() for finding in report.findings] == []
     assert report.ends["read"] > 1_000
