@@ -136,10 +136,7 @@ def _take_frame(scratch: Scratch, case: Case, want: Wanted | None) -> tuple[list
         raise AssertionError("a rejected frame must be kept")
     rows = _data_rows(scratch)
     if want is not None and "first_id" in want.values and not is_rejected:
-        # Spot goes on behind the snapshot, USD-M with the frame that the snapshot lies in.
-        is_spot = scratch.feed.plan.market == SPOT.name
-        at = max(0, want.values["first_id"] - 1) if is_spot else want.values["last_id"]
-        body = snapshot_body(at, [], [])
+        body = snapshot_body(max(0, want.values["first_id"] - 1), [], [])
         for slot in range(len(INSTRUMENTS)):
             scratch.sync(slot, body)
             rows += [row for row in _data_rows(scratch) if not flags_of(row) & DEPTH_SNAPSHOT]

@@ -18,6 +18,7 @@ from tests.engine.scratch_feed import exact_steps
 WHOLE_DIGITS_MAX = 18
 WHOLE_MAX = 10**WHOLE_DIGITS_MAX
 MILLISECONDS_MAX = 9_000_000_000_000
+MICROSECONDS_MIN = 100_000_000_000_000
 Level = tuple[int, int, int]
 
 
@@ -48,11 +49,21 @@ def parse(frame: bytes) -> Any:
         raise ValueError("nested too deeply") from error
 
 
-def number(value: object, most: int = WHOLE_MAX) -> int:
+def number(value: object) -> int:
     """Answers a whole JSON number; raises ValueError for anything else."""
-    if type(value) is not int or not 0 <= value <= most:
+    if type(value) is not int or not 0 <= value < WHOLE_MAX:
         raise ValueError(value)
     return value
+
+
+def venue_ns(value: object) -> int:
+    """Answers a venue's time, in ms or, from 1973 on, in us; raises ValueError for neither."""
+    read = number(value)
+    if read <= MILLISECONDS_MAX:
+        return read * 1_000_000
+    if not MICROSECONDS_MIN <= read <= MILLISECONDS_MAX * 1_000:
+        raise ValueError(value)
+    return read * 1_000
 
 
 def ticks(one: Instrument, text: object) -> int:
@@ -90,7 +101,7 @@ def trade(one: Instrument, data: dict[str, Any]) -> Wanted:
         "price_ticks": ticks(one, data["p"]),
         "quantity_lots": lots(one, data["q"]),
         "aggressor_side": int(Side.SELL if data["m"] else Side.BUY),
-        "venue_ns": number(data["T"], MILLISECONDS_MAX) * 1_000_000,
+        "venue_ns": venue_ns(data["T"]),
     }
     return Wanted(values, [])
 
@@ -99,7 +110,7 @@ def depth(one: Instrument, data: dict[str, Any]) -> Wanted:
     first, last = number(data["U"]), number(data["u"])
     if data["e"] != "depthUpdate" or first > last:
         raise ValueError(data)
-    number(data["E"], MILLISECONDS_MAX)
+    venue_ns(data["E"])
     return Wanted({"first_id": first, "last_id": last}, levels(one, data["b"], data["a"]))
 
 

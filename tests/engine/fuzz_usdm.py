@@ -10,13 +10,13 @@ from engine.records import Side
 from tests.engine.fuzz_mutate import SNAPSHOT, Market, Rng, levels_of, make_snapshot, price_of
 from tests.engine.fuzz_mutate import quantity_of as lots_of
 from tests.engine.fuzz_oracle import (
-    MILLISECONDS_MAX,
     Wanted,
     levels,
     lots,
     number,
     quote,
     ticks,
+    venue_ns,
 )
 
 MS = 1_723_161_255_343
@@ -66,9 +66,9 @@ def make_depth(rng: Rng, one: Instrument, last: int) -> bytes:
 def read_quote(one: Instrument, data: dict[str, Any]) -> Wanted:
     if data["e"] != "bookTicker":
         raise ValueError(data)
-    number(data["E"], MILLISECONDS_MAX)
-    number(data["T"], MILLISECONDS_MAX)
-    return quote(one, data)
+    number(data["E"])
+    values = quote(one, data).values | {"venue_ns": venue_ns(data["T"])}
+    return Wanted(values, [])
 
 
 def _read_trade(one: Instrument, data: dict[str, Any], event: str, key: str) -> Wanted:
@@ -80,7 +80,7 @@ def _read_trade(one: Instrument, data: dict[str, Any], event: str, key: str) -> 
         "price_ticks": ticks(one, data["p"]),
         "quantity_lots": lots(one, data["q"]),
         "aggressor_side": int(Side.SELL if data["m"] else Side.BUY),
-        "venue_ns": number(data["T"], MILLISECONDS_MAX) * 1_000_000,
+        "venue_ns": venue_ns(data["T"]),
     }
     return Wanted(values, [])
 
@@ -97,7 +97,7 @@ def read_depth(one: Instrument, data: dict[str, Any]) -> Wanted:
     first, last, before = number(data["U"]), number(data["u"]), number(data["pu"])
     if data["e"] != "depthUpdate" or first > last:
         raise ValueError(data)
-    number(data["E"], MILLISECONDS_MAX)
+    venue_ns(data["E"])
     return Wanted({"last_id": last, "first_id": before + 1}, levels(one, data["b"], data["a"]))
 
 
