@@ -15,17 +15,19 @@ from urllib.parse import urlsplit
 from config.settings import RiskOverride, RiskSettings, Section, Settings, StrategySettings
 from config.topology import is_exchange_embedded
 from engine.risk import WINDOW_MAX
-from engine.venues import market_of
+from engine.venues import CCXT_PREFIX, market_of
 
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,23}")
 CAPACITY_RECORDS_MIN: Final = 64
 CAPACITY_RECORDS_MAX: Final = 1 << 24  # 2 GiB of 128-byte records
 SNAPSHOT_LEVELS_MAX: Final = 5_000  # what the venue serves at most
 SYMBOLS_MAX: Final = 64
+VENUE_KINDS: Final = ("binance-spot", "binance-usdm")
 STRATEGIES_MAX: Final = 32
 MESSAGES_MIN: Final = 2  # one of them is the cancels' reserve
 
 _SYMBOL: Final = re.compile(r"[A-Z0-9]{2,20}")
+_CCXT: Final = re.compile(r"ccxt:[a-z0-9_]{1,40}")
 _DECIMAL: Final = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
 _USE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -88,7 +90,8 @@ def _market(settings: Settings) -> Iterator[str]:
         if _SYMBOL.fullmatch(symbol) is None:
             yield f"market.symbols must be upper-case letters and digits: symbol={symbol!r}"
     yield from _unique("market.symbols", "symbol", market.symbols)
-    known = market_of(settings.venue.kind).streams
+    kind = settings.venue.kind
+    known = market_of(kind if kind in VENUE_KINDS else CCXT_PREFIX).streams
     if not market.streams:
         yield f"market.streams must name some of {', '.join(known)}: count=0"
     for stream in market.streams:
@@ -113,14 +116,7 @@ def _venue(settings: Settings) -> Iterator[str]:
         "stream_url": (venue.stream_url, ("ws", "wss")),
         "order_url": (venue.order_url, ("ws", "wss")),
     }
-    missing = [key for key, (url, _) in given.items() if not url]
-    if 0 < len(missing) < len(given):
-        yield f"venue.{missing[0]} must be given when another venue address is: {missing[0]}=''"
-    if len(missing) == len(given) and not settings.exchange.enabled:
-        yield (
-            "exchange.enabled must be true when no venue address is given: enabled=false; "
-            "set venue.rest_url, stream_url and order_url to trade elsewhere"
-        )
+    yield from _venue_kind(settings, [key for key, (url, _) in given.items() if url])
     for key, (url, schemes) in given.items():
         if url:
             yield from _address(f"venue.{key}", url, schemes)
@@ -128,6 +124,32 @@ def _venue(settings: Settings) -> Iterator[str]:
         name = getattr(venue, key)
         if _VARIABLE.fullmatch(name) is None:
             yield f"venue.{key} must name an environment variable; give the name, not the secret"
+
+
+def _venue_kind(settings: Settings, given: list[str]) -> Iterator[str]:
+    """The addresses are those that this kind of venue has, all of them or none."""
+    kind, enabled = settings.venue.kind, settings.exchange.enabled
+    needed = {"binance-usdm": ["rest_url", "stream_url"]}.get(
+        kind, ["rest_url", "stream_url", "order_url"]
+    )
+    if kind not in VENUE_KINDS and _CCXT.fullmatch(kind) is None:
+        yield f"venue.kind must be {', '.join(VENUE_KINDS)} or ccxt:NAME: kind={kind!r}"
+    elif kind not in VENUE_KINDS:
+        if given:
+            yield f"venue.{given[0]} must not be given: ccxt knows it: kind={kind}; take it away"
+    elif extra := [key for key in given if key not in needed]:
+        yield (
+            f"venue.{extra[0]} must not be given: orders to this market are not there yet:"
+            f" kind={kind}; take it away, and the engine only listens"
+        )
+    elif missing := [key for key in needed if key not in given]:
+        if given:
+            yield f"venue.{missing[0]} must be given when another venue address is: {missing[0]}=''"
+        elif not enabled:
+            yield (
+                "exchange.enabled must be true when no venue address is given: enabled=false; "
+                f"set venue.{', '.join(needed[:-1])} and {needed[-1]} to trade elsewhere"
+            )
 
 
 def _exchange(settings: Settings) -> Iterator[str]:

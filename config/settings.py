@@ -50,7 +50,8 @@ class MarketSettings(Section, frozen=True, kw_only=True):
 class VenueSettings(Section, frozen=True, kw_only=True):
     """`[venue]`: where market data and orders go. Empty addresses mean the built-in exchange."""
 
-    kind: Literal["binance-spot", "binance-usdm"] = "binance-spot"  # also of the built-in one
+    # binance-spot or binance-usdm, also for the built-in exchange; ccxt:NAME for market data only
+    kind: str = "binance-spot"
     rest_url: str = ""  # http(s)://host:port
     stream_url: str = ""  # ws(s)://host:port
     order_url: str = ""  # ws(s)://host:port/ws-api/v3

@@ -24,6 +24,7 @@ from typing import Final
 import msgspec
 
 from config.settings import Settings, WorkerSettings
+from engine.venues import CCXT_PREFIX
 
 SUPERVISOR: Final = "supervisor"
 RECORD_BYTES: Final = 128
@@ -71,7 +72,8 @@ def agents(settings: Settings) -> tuple[str, ...]:
         "exchange": is_exchange_embedded(settings),
     }
     on_demand = tuple(name for name in ON_DEMAND if needed[name])
-    return (*(ingest_agents(settings) or ("ingest.0",)), *ALWAYS, *on_demand)
+    always = ALWAYS if takes_orders(settings) else tuple(a for a in ALWAYS if a != "execution")
+    return (*(ingest_agents(settings) or ("ingest.0",)), *always, *on_demand)
 
 
 def spinning_cores(settings: Settings) -> frozenset[int]:
@@ -83,7 +85,13 @@ def spinning_cores(settings: Settings) -> frozenset[int]:
 
 def is_exchange_embedded(settings: Settings) -> bool:
     """Answers whether this engine serves the built-in exchange itself."""
-    return settings.exchange.enabled and not settings.venue.rest_url
+    is_elsewhere = settings.venue.rest_url or settings.venue.kind.startswith(CCXT_PREFIX)
+    return settings.exchange.enabled and not is_elsewhere
+
+
+def takes_orders(settings: Settings) -> bool:
+    """Answers whether there is anybody to send orders to; without, this engine only listens."""
+    return is_exchange_embedded(settings) or bool(settings.venue.order_url)
 
 
 def workers(settings: Settings) -> tuple[WorkerSettings, ...]:
@@ -111,6 +119,7 @@ def rings(settings: Settings) -> tuple[RingPlan, ...]:
     ingest = ingest_agents(settings) or ("ingest.0",)
     market, decisions = settings.rings.market, settings.rings.decisions
     parked = _parked(settings)
+    takers = ("execution",) if takes_orders(settings) else ()
 
     def plan(name: str, writer: str, readers: tuple[str, ...], capacity: int) -> RingPlan:
         return RingPlan(
@@ -125,7 +134,7 @@ def rings(settings: Settings) -> tuple[RingPlan, ...]:
         plan("signals", "signal", ("recorder",), decisions),
         plan("intents", "signal", ("risk", "recorder"), decisions),
         plan("risk", "risk", ("signal", "recorder"), decisions),
-        plan("orders", "risk", ("execution", "recorder"), decisions),
+        plan("orders", "risk", (*takers, "recorder"), decisions),
         plan("reports", "execution", ("signal", "risk", "recorder"), decisions),
         *(plan(f"steps.{agent}", agent, ("recorder",), decisions) for agent in DECIDING),
         *_log_rings(settings, parkable="logs" in parked),

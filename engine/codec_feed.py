@@ -25,9 +25,8 @@ from engine.codec_batch import announce, announce_silent, decode, go_on, take_sn
 from engine.codec_exact import canonical, canonical_snapshot
 from engine.codec_layout import DONE, ODD
 from engine.codec_scan import Bytes
-from engine.instruments import Instrument
-from engine.records import ROW_WORDS, BookState, Kind, tag
-from engine.venues import SPOT, USDM
+from engine.codec_streams import FeedPlan, format_of_stream, stream_names
+from engine.records import ROW_WORDS, BookState, tag
 from shm.handles import Producer
 from shm.ring import CAPACITY, CURSOR
 from shm.segment import Words
@@ -40,21 +39,6 @@ HELD_RECORDS_MAX = 16_384  # an instrument's depth held back while its snapshot 
 STAGED_RECORDS_MAX = FRAME_BYTES_MAX // 40 + 2  # a level takes 10 bytes or more, four a record
 REJECTED_MAX = 16  # rejected frames kept for inspection
 REJECTED_BYTES_MAX = 4_096  # of each
-_FORMATS = {
-    SPOT.name: {
-        "bookTicker": (Kind.QUOTE, layout.SPOT_QUOTE),
-        "trade": (Kind.TRADE, layout.SPOT_TRADE),
-        "aggTrade": (Kind.TRADE, layout.SPOT_AGGREGATE),
-        "depth": (Kind.DEPTH, layout.SPOT_DEPTH),
-    },
-    USDM.name: {
-        "bookTicker": (Kind.QUOTE, layout.USDM_QUOTE),
-        "trade": (Kind.TRADE, layout.USDM_TRADE),
-        "aggTrade": (Kind.TRADE, layout.USDM_AGGREGATE),
-        "depth": (Kind.DEPTH, layout.USDM_DEPTH),
-        "markPrice": (Kind.MARK, layout.USDM_MARK),
-    },
-}
 _DEPTHS = (layout.SPOT_DEPTH, layout.USDM_DEPTH)
 _SHUTDOWN = b'"serverShutdown"'
 
@@ -65,42 +49,6 @@ class FeedMemory(NamedTuple):
     books: Words  # (slots, book words)
     sums: Words  # (slots, SUMS_WORDS)
     tops: Words  # (instruments, TOPS_WORDS)
-
-
-class FeedPlan(NamedTuple):
-    """What a feed decodes."""
-
-    instruments: tuple[Instrument, ...]  # by slot
-    streams: tuple[str, ...]  # as in settings: bookTicker, trade, depth@100ms
-    source: int  # number of the ingest worker, in every tag
-    levels_max: int  # of each book, a side
-    silence_ns_max: int
-    hold_ns_max: int  # a full hold waits that long for its snapshot
-    market: str = SPOT.name  # how frames are written and books continued, see engine/venues.py
-    silence_ns_min: int = 0  # a busy stream is not called silent sooner
-
-
-def stream_names(plan: FeedPlan) -> list[tuple[str, int]]:
-    """Answers every stream's name on the wire and its slot, slot by slot."""
-    return [
-        (f"{instrument.symbol.lower()}@{stream}", slot)
-        for slot, instrument in enumerate(plan.instruments)
-        for stream in plan.streams
-    ]
-
-
-def format_of_stream(market: str, name: str) -> tuple[Kind, int]:
-    """Answers what records a stream gives and how its frames are written.
-
-    Raises:
-        ValueError: we cannot read it.
-    """
-    formats = _FORMATS[market]
-    found = formats.get(name.partition("@")[2].partition("@")[0])
-    if found is None:
-        known = ", ".join(formats)
-        raise ValueError(f"market.streams must be one of {known}: stream={name}")
-    return found
 
 
 class Feed:

@@ -114,6 +114,9 @@ USDM: Final = Market(
     pong_s_max=600.0,
 )
 MARKETS: Final = (SPOT, USDM)
+# Any venue of ccxt's: workers/ccxtsession.py writes what comes as frames of spot.
+CCXT_PREFIX: Final = "ccxt:"
+CCXT: Final = SPOT._replace(kind=CCXT_PREFIX, rest_prefix="", query="")
 
 
 def market_of(text: str) -> Market:
@@ -122,6 +125,8 @@ def market_of(text: str) -> Market:
     Raises:
         ValueError: there is none such.
     """
+    if text.startswith(CCXT_PREFIX):
+        return CCXT
     for market in MARKETS:
         if text in {market.name, market.kind}:
             return market

@@ -14,6 +14,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Protocol
 
+from config.topology import takes_orders
 from engine.control import CANCEL_ALL, NO_NEW, OPERATOR_HALT, SUPERVISOR_HALT, TRADE
 from workers.board import WorkerState
 from workers.context import Memory
@@ -72,6 +73,11 @@ def resume(engine: Engine, _request: Request) -> dict[str, Any]:
         raise ValueError(
             f"every worker must run before orders flow again: failed={','.join(failed)};"
             " see its last log line, then stop the engine and start it again"
+        )
+    if not takes_orders(engine.memory.run.settings):
+        raise ValueError(
+            "the venue must take orders before orders flow: this engine only listens:"
+            f" kind={engine.memory.run.settings.venue.kind}"
         )
     engine.halt(TRADE, "operator")
     return {"halt": int(engine.memory.control()[OPERATOR_HALT])}

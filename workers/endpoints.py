@@ -42,9 +42,9 @@ def endpoints(context: AgentContext) -> Endpoints:
     """
     venue = context.settings.venue
     if not is_exchange_embedded(context.settings):
-        if not (venue.rest_url and venue.stream_url and venue.order_url):
+        if not (venue.rest_url and venue.stream_url):
             raise ValueError(
-                "[venue] needs rest_url, stream_url and order_url, or none of them:"
+                "[venue] needs rest_url and stream_url, or none of them:"
                 f" rest_url={venue.rest_url!r} stream_url={venue.stream_url!r}"
             )
         return Endpoints(

@@ -15,36 +15,32 @@ import asyncio
 from collections import deque
 from time import monotonic_ns
 
-import msgspec
 import numpy as np
 
 from config.settings import Settings
-from config.topology import is_exchange_embedded, symbols
+from config.topology import symbols
 from engine import codec_feed
 from engine.book import LEVELS_MAX
 from engine.codec_feed import FRAMES_MAX, Feed, FeedMemory, FeedPlan
 from engine.codec_layout import DONE, DUE, FULL, PATH_WORDS, STATUS, WINDOW_NS
 from engine.instruments import Instrument
 from engine.records import BookState
-from engine.venues import market_of
+from engine.venues import CCXT_PREFIX, market_of
 from workers import framewalk
 from workers.agent import Phase, SegmentPlan
 from workers.books import TOPS_PLAN, books_name, books_of, books_plan, tops_of
 from workers.chain import Stage
 from workers.context import AgentContext
-from workers.endpoints import Endpoints, endpoints
-from workers.ingest_backoff import Backoff
+from workers.ingest_ccxt import CcxtSource
 from workers.ingest_instruments import (
     INSTRUMENT_TABLE_WORDS,
     INSTRUMENTS_PLAN,
-    SPARE_DECIMALS,
-    instruments_of,
     write_instruments,
 )
-from workers.ingest_line import OPEN_TRIES_MAX, Line, LinePlan, Owner
+from workers.ingest_line import AnyLine, Owner
+from workers.ingest_native import NativeSource, Source
 from workers.ingest_snapshots import Snapshots
 from workers.ingest_stage import decode_due
-from workers.rest import Rest, RestError
 
 SILENCE_CHECK_NS = 50_000_000
 CLOSE_NS_MAX = 2_000_000_000  # the drain of a socket may take this long
@@ -74,19 +70,14 @@ class IngestAgent:
         self._market = market_of(context.settings.venue.kind)
         self._reconnects = context.stats.counter("ingest_reconnects_total")
         self._rotations = context.stats.counter("ingest_rotations_total")
-        self._backoff = self._make_backoff()
         self._feed: Feed | None = None
-        self._lines: tuple[Line, ...] = ()
+        self._lines: tuple[AnyLine, ...] = ()
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._silence_ns = self._close_ns = 0
         self._proof_ns = 0  # when streams that never said anything are named; 0: done
         self._is_closing = False
         self._owed: deque[tuple[BookState, tuple[int, ...]]] = deque()
         self._is_told = asyncio.Event()
-
-    def _make_backoff(self) -> Backoff:
-        venue = self._settings.venue
-        return Backoff(venue.reconnect_ms, venue.reconnect_ms_max)
 
     @staticmethod
     def segments(settings: Settings, agent: str) -> tuple[SegmentPlan, ...]:
@@ -110,16 +101,22 @@ class IngestAgent:
             ConnectionError: the venue could not be reached in OPEN_TRIES_MAX tries.
             InstrumentError: the venue does not list a symbol.
         """
-        venue = await self._find_venue()
-        self._rest = Rest(venue.rest_url, self._settings.venue.request_ms_max / 1000)
-        known = await self._learn_instruments()
+        self._source = self._make_source()
+        known = await self._source.learn(self._settings.market.symbols)
+        if self._number == 0:  # ingest.0 tells the other workers
+            cell = self._context.segment(INSTRUMENTS_PLAN.name)
+            write_instruments(cell.words(0, INSTRUMENT_TABLE_WORDS), known)
         self._feed = feed = self._make_feed(known)
         feed.words[WINDOW_NS] = self._window_ns
-        self._snapshots = Snapshots(feed, self._rest, self._settings, self._context.wake)
+        self._snapshots = Snapshots(feed, self._source, self._settings, self._context.wake)
         self._snapshots.watch(self._context.stats, self._context.logger)
         feed.clear_books()
         self._owe(BookState.STALE_START, tuple(range(len(feed.sync))))
-        self._lines = self._make_lines(feed, venue.stream_url)
+        owner = Owner(
+            self._wake, self._flush, self._on_connected, self._on_lost, self._rotations.add,
+            self._context.logger,
+        )  # fmt: skip
+        self._lines = self._source.lines(feed, owner)
         loop = asyncio.get_running_loop()
         self._tasks = tuple(loop.create_task(line.run()) for line in self._lines)
         for line, living in zip(self._lines, self._tasks, strict=True):
@@ -131,68 +128,15 @@ class IngestAgent:
         self._proof_ns = monotonic_ns() + int(proof_s * 1e9)
         self._snapshots.request(monotonic_ns())
 
-    def _make_lines(self, feed: Feed, base: str) -> tuple[Line, ...]:
-        venue, streams = self._settings.venue, self._settings.market.streams
-        owner = Owner(
-            self._wake, self._flush, self._on_connected, self._on_lost, self._rotations.add,
-            self._context.logger,
-        )  # fmt: skip
-        lines = []
-        for url in self._market.urls(base, self._slots, streams):
-            names = frozenset(url.partition("streams=")[2].partition("&")[0].split("/"))
-            plan = LinePlan(
-                url, names, self._books_of(feed, names), max(1.0, venue.silence_s_max / 2),
-                venue.first_frame_s_max, venue.silence_s_max, venue.connection_s_max,
-            )  # fmt: skip
-            lines.append(Line(feed, plan, owner, self._make_backoff()))
-        return tuple(lines)
-
-    def _books_of(self, feed: Feed, names: frozenset[str]) -> tuple[int, ...]:
-        """Answers the slots whose book hangs on one of these streams."""
-        needed = "depth" if self._has_depth else "bookTicker"
-        return tuple(
-            slot
-            for slot, instrument in enumerate(feed.plan.instruments)
-            if any(name.startswith(f"{instrument.symbol.lower()}@{needed}") for name in names)
-        )
+    def _make_source(self) -> Source:
+        is_ccxt = self._settings.venue.kind.startswith(CCXT_PREFIX)
+        return CcxtSource(self._context) if is_ccxt else NativeSource(self._context)
 
     def _raise_if_ended(self) -> None:
         """Raises what ended a line: better a new process than one that hears nothing."""
         for task in self._tasks:
             if task.done() and not self._is_closing:
                 task.result()
-
-    async def _find_venue(self) -> Endpoints:
-        for _ in range(OPEN_TRIES_MAX):
-            try:
-                return endpoints(self._context)
-            except ConnectionError:
-                await asyncio.sleep(self._backoff.next_s())
-        return endpoints(self._context)
-
-    async def _learn_instruments(self) -> tuple[Instrument, ...]:
-        """Asks the venue for the grids of all symbols; ingest.0 tells the other workers."""
-        wanted = self._settings.market.symbols
-        spare = 0 if is_exchange_embedded(self._settings) else SPARE_DECIMALS
-        known = instruments_of(await self._ask_info(wanted), wanted, spare)
-        if self._number == 0:
-            cell = self._context.segment(INSTRUMENTS_PLAN.name)
-            write_instruments(cell.words(0, INSTRUMENT_TABLE_WORDS), known)
-        return known
-
-    async def _ask_info(self, wanted: tuple[str, ...]) -> bytes:
-        listed = msgspec.json.encode(wanted).decode()
-        self._backoff.reset()
-        while self._backoff.tries < OPEN_TRIES_MAX:
-            try:
-                return (await self._rest.get(self._market.info_path, symbols=listed)).body
-            except ConnectionError as error:
-                self._context.logger.warning("venue not reached", error=str(error))
-                self._context.stats.error(str(error))  # the supervisor shows it while we try on
-                wait_s = error.retry_after_s if isinstance(error, RestError) else 0.0
-                await asyncio.sleep(max(wait_s, self._backoff.next_s()))
-        self._backoff.reset()
-        return (await self._rest.get(self._market.info_path, symbols=listed)).body
 
     def _make_feed(self, known: tuple[Instrument, ...]) -> Feed:
         market = self._settings.market
@@ -205,7 +149,7 @@ class IngestAgent:
         )  # fmt: skip
         return Feed(plan, self._memory, self._producer, self._context.stats)
 
-    def _on_connected(self, line: Line) -> None:
+    def _on_connected(self, line: AnyLine) -> None:
         """Begins the books that hang on a line."""
         feed = self._feed
         assert feed is not None, "lines come after the feed"
@@ -215,7 +159,7 @@ class IngestAgent:
         elif line.plan.slots:
             self._owe(BookState.SYNCED, line.plan.slots)
 
-    async def _on_lost(self, line: Line, why: str) -> None:
+    async def _on_lost(self, line: AnyLine, why: str) -> None:
         """Decodes what has been read, then tells everybody, then waits before the next try."""
         if self._is_closing:
             return
@@ -380,7 +324,7 @@ class IngestAgent:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            self._rest.close()
+            self._source.close()
 
     def on_close(self) -> None:
         """Keeps the memory: it is unmapped with the process."""

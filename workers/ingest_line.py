@@ -22,7 +22,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from engine.codec_feed import Feed
 from workers.framesession import FrameSession
@@ -70,10 +70,38 @@ class Owner(NamedTuple):
 
     wake: Callable[[], None]  # a batch has begun
     flush: Callable[[], object]  # decode the batch, or hold the sockets back
-    connected: Callable[[Line], None]
-    lost: Callable[[Line, str], Awaitable[None]]  # until everybody has been told
+    connected: Callable[[AnyLine], None]
+    lost: Callable[[AnyLine, str], Awaitable[None]]  # until everybody has been told
     renewed: Callable[[], None]  # one connection took over from another
     logger: Logger
+
+
+class AnyLine(Protocol):
+    """What an ingest agent asks of a line, whoever speaks to the venue."""
+
+    plan: LinePlan
+    backoff: Backoff
+    is_connected: asyncio.Event
+
+    @property
+    def session(self) -> FrameSession | None:
+        """The socket that can be held back."""
+
+    @property
+    def is_open(self) -> bool:
+        """Says whether frames may come."""
+
+    def rotate(self) -> None:
+        """Asks for a new connection that takes over from this one."""
+
+    def disconnect(self) -> None:
+        """Ends the connection; another one is made."""
+
+    def stop(self) -> None:
+        """Ends the connection for good."""
+
+    async def run(self) -> None:
+        """Keeps the line up."""
 
 
 class Line:

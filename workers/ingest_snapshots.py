@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
 from time import monotonic_ns
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from config.settings import Settings
 from config.topology import ingest_agents
@@ -22,9 +22,16 @@ from shm.stats import Stats
 from workers.ingest_backoff import Backoff
 from workers.ingest_budget import SnapshotBudget
 from workers.log import Logger
-from workers.rest import Rest, RestError
+from workers.rest import Answer, RestError
 
 SNAPSHOT_TRIES_MAX = 12
+
+
+class Asked(Protocol):
+    """Who answers snapshots."""
+
+    async def get(self, path: str, **parameters: str) -> Answer:
+        """Answers a request; raises RestError."""
 
 
 class _Body(NamedTuple):
@@ -37,7 +44,7 @@ class Snapshots:
     """Fetches and installs what a feed's books want. Called by: one event loop."""
 
     def __init__(
-        self, feed: Feed, rest: Rest, settings: Settings, wake: Callable[[], None]
+        self, feed: Feed, rest: Asked, settings: Settings, wake: Callable[[], None]
     ) -> None:
         self._feed, self._rest, self._wake = feed, rest, wake
         market, venue = market_of(settings.venue.kind), settings.venue

@@ -16,7 +16,7 @@ from redis.connection import parse_url
 
 from config import placement
 from config.settings import Settings, VenueSettings
-from config.topology import agents, is_exchange_embedded
+from config.topology import agents, is_exchange_embedded, takes_orders
 from workers.bus import bus_url
 from workers.endpoints import KEY_FILE
 from workers.exchange.capture import CaptureError, Scan, scan
@@ -104,6 +104,8 @@ def _bus(settings: Settings) -> Iterator[str]:
 def _key(settings: Settings, data_dir: Path) -> Iterator[str]:
     """The venue's key can be had; the built-in exchange makes its own at the first start."""
     venue = settings.venue
+    if not takes_orders(settings):
+        return
     if is_exchange_embedded(settings):
         if (data_dir / KEY_FILE).exists():
             yield from _key_file("engine.data_dir", data_dir / KEY_FILE)

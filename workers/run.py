@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from config.settings import Settings
-from config.topology import is_exchange_embedded, spinning_cores, workers
+from config.topology import is_exchange_embedded, spinning_cores, takes_orders, workers
 from workers import summary, warm
 from workers.commands import handlers
 from workers.controlsocket import ControlServer
@@ -77,7 +77,8 @@ class EngineRun:
             if is_exchange_embedded(self._settings):
                 ensure_exchange_key(self._data_dir)
             # What the user must mend is said before anything starts.
-            key_pair(self._settings, self._data_dir)
+            if takes_orders(self._settings):
+                key_pair(self._settings, self._data_dir)
             check_ports(self._settings)
             self._warm()
             run = plan_run(self._settings, self._data_dir)

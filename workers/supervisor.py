@@ -18,7 +18,7 @@ from multiprocessing.context import ForkServerContext
 
 from config import topology
 from config.limits import limit_words
-from engine.control import CANCEL_ALL, OPERATOR_HALT, PHASE, SUPERVISOR_HALT, set_word
+from engine.control import CANCEL_ALL, NO_NEW, OPERATOR_HALT, PHASE, SUPERVISOR_HALT, set_word
 from shm.latest import Latest
 from shm.segment import Segment
 from workers.agent import Phase
@@ -125,6 +125,8 @@ class Supervisor:
         Raises:
             StartError: a worker died before it was READY, or was not READY in time.
         """
+        if not topology.takes_orders(self.run.settings):
+            self.halt(NO_NEW, "the venue takes no orders, this engine only listens")
         ranked = sorted(self.workers, key=_rank)
         for rank in sorted({_rank(worker) for worker in ranked}):
             group = [worker for worker in ranked if _rank(worker) == rank]

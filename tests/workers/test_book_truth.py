@@ -141,8 +141,8 @@ async def check(prefix: str, folder: Path, market: Market, script: Path) -> None
     port = await server.open()
     base = f"127.0.0.1:{port}"
     venue = VenueSettings(
-        kind=market.kind, rest_url=f"http://{base}", stream_url=f"ws://{base}",  # type: ignore[arg-type]
-        order_url=f"ws://{base}", reconnect_ms=1, reconnect_ms_max=8,
+        kind=market.kind, rest_url=f"http://{base}", stream_url=f"ws://{base}",
+        reconnect_ms=1, reconnect_ms_max=8,
     )  # fmt: skip
     rings = RingSettings(market=4_096, decisions=64, log=256)
     settings = small_settings(prefix, market=wanted, venue=venue, rings=rings)
