@@ -23,7 +23,7 @@ from picows import (
 from config.settings import ExchangeSettings, MarketSettings
 from engine import venues
 from workers.exchange import rest
-from workers.exchange.capture import Scan, scan
+from workers.exchange.capture import scan
 from workers.exchange.connection import Connection, Handler
 from workers.exchange.exchange import Applied, Exchange, Market
 from workers.exchange.fault_session import FAULTS_PATH, FaultSession
@@ -69,7 +69,6 @@ class ExchangeServer:
         self._venue = venue
         self._clock = clock
         self._exchange: Exchange | None = None
-        self._found: Scan | None = None
         self.applied: Applied | None = None  # set before `open`; see Exchange
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, None] = {}
@@ -82,14 +81,8 @@ class ExchangeServer:
             OSError: the port is taken, or a recording cannot be read.
             ValueError: a recording, a symbol or a fault script is not what it must be.
         """
-        found = await self._scan()
-        if found is not None:
-            self._venue = found.market
-            self._limits = self._given_limits or limits_of(found.market)
-        self._found = found
-        exchange = Exchange(self._settings, self._keys, self._clock, self._limits, self._venue)
+        exchange, market = await self._make_market()
         exchange.applied = self.applied
-        market = await self._make_market(exchange)
         exchange.open_market(market)
         if self._settings.faults:
             exchange.hub.injector.arm(read_script(self._settings.faults))
@@ -150,16 +143,18 @@ class ExchangeServer:
             "faults": self._exchange.hub.injector.counts(),
         }
 
-    async def _make_market(self, exchange: Exchange) -> Market:
-        if self._found is None:
-            return SyntheticMarket(exchange, self._settings, self._market_settings)
-        return Playback(exchange, self._settings, self._market_settings, self._found)
-
-    async def _scan(self) -> Scan | None:
-        """Reads the recordings through, beside the loop; None without any."""
+    async def _make_market(self) -> tuple[Exchange, Market]:
+        """Makes the market; a recording is read through first, beside the loop."""
         if not self._settings.capture:
-            return None
-        return await asyncio.to_thread(scan, self._settings.capture)
+            exchange = self._make_exchange(self._venue)
+            return exchange, SyntheticMarket(exchange, self._settings, self._market_settings)
+        found = await asyncio.to_thread(scan, self._settings.capture)
+        exchange = self._make_exchange(found.market)
+        return exchange, Playback(exchange, self._settings, self._market_settings, found)
+
+    def _make_exchange(self, venue: venues.Market) -> Exchange:
+        self._limits = self._given_limits or limits_of(venue)
+        return Exchange(self._settings, self._keys, self._clock, self._limits, venue)
 
     def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
         exchange = self._exchange
