@@ -92,11 +92,12 @@ class ExchangeAgent:
 
     async def _serve(self, settings: ExchangeSettings) -> int:
         pair = credential(self._context)
+        whole = self._context.settings
         server = ExchangeServer(
             settings,
-            self._context.settings.market,
+            whole.market,
             keys={pair.api_key: pair.credential()},
-            venue=market_of(self._context.settings.venue.kind),
+            venue=market_of(whole.venue.kind),
         )
         try:
             port = await server.open()

@@ -46,7 +46,7 @@ class Payload(msgspec.Struct):
     s: str = ""
     e: str = ""  # absent in spot bookTicker
     u: int = 0
-    pu: int = -1  # the frame that this one follows, USD-M only
+    pu: int | None = None  # only in USD-M depth differences
     b: str | Pairs = ""
     a: str | int | Pairs = ""  # of an aggregate trade its id
     B: str = ""
@@ -54,24 +54,25 @@ class Payload(msgspec.Struct):
     p: str = ""
     q: str = ""
     m: bool = False
+    X: str = "MARKET"  # USD-M trades only; others are fills of the insurance fund or of ADL
 
     def is_depth(self) -> bool:
         """Says whether this is a depth difference."""
         return self.e == "depthUpdate" and isinstance(self.b, list) and isinstance(self.a, list)
 
     def is_trade(self) -> bool:
-        """Says whether this is a trade, alone or an aggregate."""
-        return self.e in {"trade", "aggTrade"} and bool(self.p)
-
-    def market(self) -> Market | None:
-        """Answers the market that alone writes such a frame, None when both do."""
-        if self.pu >= 0 or self.e in {"bookTicker", "markPriceUpdate"}:
-            return USDM
-        return SPOT if self.is_depth() or (not self.e and self.is_top()) else None
+        """Says whether this is a trade that took place in the book."""
+        return self.e in {"trade", "aggTrade"} and bool(self.p) and self.X == "MARKET"
 
     def is_top(self) -> bool:
         """Says whether these are best prices; the spot venue names no event for them."""
         return self.e in {"", "bookTicker"} and bool(self.B) and bool(self.A)
+
+    def market(self) -> Market | None:
+        """Answers the market whose form this frame has, None when both have it."""
+        if self.pu is not None or self.e in {"bookTicker", "markPriceUpdate"}:
+            return USDM
+        return SPOT if self.is_depth() or self.is_top() else None
 
     def top(self) -> Pairs:
         """Answers best bid and ask."""
@@ -135,38 +136,18 @@ class Scan:
     symbols: dict[str, SymbolScan] = field(default_factory=dict)
     streams: dict[str, int] = field(default_factory=dict)  # frames by stream name
     lines_n: int = 0
-    told_market: Market | None = None
-
-    @property
-    def market(self) -> Market:
-        """The market that was recorded; spot when nothing tells."""
-        return self.told_market or SPOT
-
-    def tell(self, data: Payload) -> None:
-        """Learns the market from a frame.
-
-        Raises:
-            ValueError: another frame was of the other market.
-        """
-        market = data.market()
-        if market is None or market is self.told_market:
-            return
-        if self.told_market is not None:
-            raise ValueError(
-                "recordings played together must be of one market:"
-                f" market={market.name} before={self.told_market.name}; play them one by one"
-            )
-        self.told_market = market
+    market: Market = SPOT  # told from the frames; spot when they have the form of both
+    market_file: Path | None = None  # the first file that told it
 
 
 def scan(paths: Iterable[str | Path]) -> Scan:
     """Reads recordings through and checks every line.
 
-    Symbols and streams come in the order of their appearance.
+    Symbols, streams come in the order of their appearance; the market is told from the frames.
 
     Raises:
-        CaptureError: a file cannot be read, is empty or garbled, or the depth frames of a symbol
-            have no snapshot in any file; the message says where.
+        CaptureError: a file cannot be read, is empty or garbled, frames are of two markets, or the
+            depth frames of a symbol have no snapshot in any file; the message says where.
     """
     result = Scan()
     for path in paths:
@@ -196,18 +177,36 @@ def _scan_file(path: Path, result: Scan) -> None:
         symbol = result.symbols.setdefault(line.symbol, SymbolScan())
         try:
             is_depth = _scan_frame(line, symbol)
-            if line.frame.data is not None:
-                result.tell(line.frame.data)
         except ValueError as error:
             raise CaptureError(f"{error}: file={path} line={number}") from None
         if is_depth and symbol.depth_file is None:
             symbol.depth_file = path
         if line.frame.data is not None:
+            _tell_market(line.frame.data, result, path, number)
             stream = line.frame.stream
             result.streams[stream] = result.streams.get(stream, 0) + 1
     if not number:
         raise CaptureError(f"a recording must have lines: file={path}")
     result.lines_n += number
+
+
+def _tell_market(data: Payload, result: Scan, path: Path, number: int) -> None:
+    """Learns the market of a recording from one frame.
+
+    Raises:
+        CaptureError: the frames before were of the other market.
+    """
+    market = data.market()
+    if market is None:
+        return
+    if result.market_file is None:
+        result.market, result.market_file = market, path
+    elif market is not result.market:
+        raise CaptureError(
+            f"recordings that are played together must be of one market: {result.market.name} in"
+            f" file={result.market_file}, {market.name} in file={path} line={number};"
+            " play them one at a time"
+        )
 
 
 def _scan_frame(line: Line, symbol: SymbolScan) -> bool:

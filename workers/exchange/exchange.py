@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 import msgspec
 
 from config.settings import ExchangeSettings
-from engine.venues import SPOT
-from engine.venues import Market as Venue
+from engine import venues
 from workers.exchange.accounts import Account
 from workers.exchange.authority import Authority
 from workers.exchange.instruments import Instrument, describe
 from workers.exchange.keys import Credential
 from workers.exchange.limits import Limits, OrderCounter, WeightCounter
+from workers.exchange.params import Params
 from workers.exchange.reports import Report, time_of
 from workers.exchange.streams import StreamHub
 from workers.exchange.trading import Listing, Trading
 
 NS_PER_ID = 10_000  # ids start at the time in 10 us, faster than they can be used up
 SUBSCRIPTIONS_MAX = 1_000  # of user data, on one connection
+
+
+# (symbol, update id, levels of a side as (price_ticks, lots), best first) once the state after a
+# depth frame is known; levels must be read before the call returns
+Applied = Callable[[str, int, Callable[[int], Iterator[tuple[int, int]]]], None]
 
 
 class Market(Protocol):
@@ -37,6 +42,9 @@ class Market(Protocol):
 
     def depth(self, symbol: str, limit: int) -> bytes:
         """Answers the JSON body of a depth snapshot."""
+
+    def book(self, symbol: str) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]]:
+        """Answers update id, bids and asks as they stand, (price_ticks, lots), best first."""
 
     @property
     def is_started(self) -> bool:
@@ -62,7 +70,7 @@ class Exchange:
         keys: credentials by API key.
         clock: answers epoch ns.
         limits: what clients may do.
-        venue: the market that it is.
+        venue: which market it serves: addresses, forms and weights.
     """
 
     def __init__(
@@ -71,7 +79,7 @@ class Exchange:
         keys: Mapping[str, Credential],
         clock: Callable[[], int],
         limits: Limits,
-        venue: Venue = SPOT,
+        venue: venues.Market = venues.SPOT,
     ) -> None:
         self.clock = clock
         self.venue = venue
@@ -82,6 +90,7 @@ class Exchange:
         fees = (settings.maker_fee_bps, settings.taker_fee_bps)
         self.first_id = clock() // NS_PER_ID
         self.trading = Trading(fees, settings.balances, limits, self.first_id)
+        self.applied: Applied | None = None  # hears of the exchange's own book, for tests
         self.events_n = 0
         self.released = asyncio.Event()  # set when a paused connection takes data again, or ends
         self._market: Market | None = None
@@ -93,6 +102,15 @@ class Exchange:
         """Answers the market; it is there from `open_market` on."""
         assert self._market is not None
         return self._market
+
+    def authorize(self, params: Params, session: Credential | None, now_ns: int) -> Credential:
+        """Checks a signed request by the exchange's own clock, skewed when a fault says so.
+
+        Raises:
+            ExchangeError: as `Authority.check`.
+        """
+        skew_ns = self.hub.injector.skew_ms * 1_000_000
+        return self.authority.check(params, session, now_ns + skew_ns)
 
     def open_market(self, market: Market) -> None:
         """Lists the market's symbols for trading."""
@@ -131,7 +149,7 @@ class Exchange:
             del limit["count"]
         return {
             "timezone": "UTC",
-            "serverTime": time_of(now_ns),
+            "serverTime": time_of(now_ns) + self.hub.injector.skew_ms,
             "rateLimits": limits,
             "exchangeFilters": [],
             "symbols": [describe(instrument) for instrument in instruments],

@@ -14,9 +14,11 @@ Further kinds, each with the keys that `KINDS` names: `silence` (a stream says n
 `seconds`, 0 for ever, while its socket stays open); `close`, `reset` and `half_close` a connection,
 and `shutdown`, which sends serverShutdown and closes after `lead_s`, all at a frame or `after_s`
 seconds from the opening; `mute` (the handshake completes and no stream says anything; its index
-counts connections); `refuse` and `stale` (the first one that was asked for, again) for depth
-snapshots; `limit` (429 or 418 with Retry-After, for every path or one); `skew` (`skew_ms` is added
-to /time and to event times).
+counts connections); `refuse`, `slow` (answered `delay_ms` later, as the book was at the
+request) and `stale` (repeats the first snapshot that was asked for with the same symbol and limit)
+for depth snapshots; `limit` (429 or 418 with Retry-After, for every path or one); `skew`
+(`skew_ms` is added to /time, exchangeInfo, event times and the clock that signed requests are held
+against).
 """
 
 from __future__ import annotations
@@ -104,11 +106,12 @@ KINDS: Final[Mapping[str, tuple[str, ...]]] = {
     "shutdown": (*_END, "lead_s"),
     "mute": ("connection", *_CHANCE),
     "refuse": (*_CHANCE, "status", "retry_after_s"),
+    "slow": (*_CHANCE, "delay_ms"),
     "stale": _CHANCE,
     "limit": (*_CHANCE, "path", "status", "retry_after_s"),
     "skew": ("skew_ms",),
 }
-_REQUIRED: Final = {"delay": "delay_ms", "skew": "skew_ms", "limit": "status"}
+_REQUIRED: Final = {"delay": "delay_ms", "slow": "delay_ms", "skew": "skew_ms", "limit": "status"}
 _NUMBERS: Final = {
     "probability": Number(0, 1, is_whole=False),
     "times": Number(1, COUNT_MAX),
@@ -126,6 +129,7 @@ _NUMBERS: Final = {
     "retry_after_s": Number(0, 1_000_000),
     "skew_ms": Number(-(10**10), 10**10),
 }
+CODES_UNSENT: Final = (1_004, 1_005, 1_006, 1_015)  # no close frame may carry them
 _STATUSES: Final = (429, 418)  # of limit
 
 
@@ -201,8 +205,7 @@ def _rule(number: int, table: dict[str, Any], where: str) -> Rule:
             f"a rule must have index or probability: {at} key=probability"
             f" value={values['probability']}; take one of them away"
         )
-    if kind == "limit" and values["status"] not in _STATUSES:
-        raise FaultError(f"status of limit must be 429 or 418: {at} status={values['status']}")
+    _check_answer(kind, values, at)
     if "after_s" in values and ("index" in values or "probability" in values):
         raise FaultError(
             f"after_s must stand without index and probability: {at} key=after_s"
@@ -211,6 +214,17 @@ def _rule(number: int, table: dict[str, Any], where: str) -> Rule:
     if "index" in values:
         values.setdefault("times", len(values["index"]))
     return Rule(number=number, kind=kind, **values)
+
+
+def _check_answer(kind: str, values: dict[str, Any], at: str) -> None:
+    """Holds what the exchange is told to say against what may be said."""
+    if kind == "limit" and values["status"] not in _STATUSES:
+        raise FaultError(f"status of limit must be 429 or 418: {at} status={values['status']}")
+    if values.get("code") in CODES_UNSENT:
+        raise FaultError(
+            f"code must be one that a close frame may carry: {at} code={values['code']};"
+            " write another than 1004, 1005, 1006 and 1015"
+        )
 
 
 def _value(key: str, value: object, at: str) -> object:

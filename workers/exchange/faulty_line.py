@@ -47,6 +47,7 @@ class FaultyLine:
         self._timer: asyncio.TimerHandle | None = None
         self._holding: asyncio.TimerHandle | None = None
         self._is_ended = False
+        self._is_leaving = False  # a shutdown has been told
 
     def open(self) -> None:
         """Starts the clocks of faults that come some time after the opening."""
@@ -80,7 +81,8 @@ class FaultyLine:
         self._delay_s, self._lag = 0.0, 0
         frames = [frame]
         for armed in rules:
-            index = -1 if self._is_ended else armed.is_due(self.number)
+            is_told = self._is_leaving and armed.rule.kind == "shutdown"
+            index = -1 if self._is_ended or is_told else armed.is_due(self.number)
             if index >= 0 and (frames or armed.rule.kind in _ENDS):
                 armed.happened(stream, index, self.number)
                 frames = self._spoil(armed, frames)
@@ -174,7 +176,8 @@ class FaultyLine:
             self._silent.append((rule.stream, until_s))
 
     def _on_time(self, armed: ArmedRule) -> None:
-        if self._is_ended or armed.injected >= armed.rule.times:
+        is_told = self._is_leaving and armed.rule.kind == "shutdown"
+        if self._is_ended or is_told or armed.injected >= armed.rule.times:
             return
         armed.happened(armed.rule.stream, -1, self.number)
         if armed.rule.kind == "silence":
@@ -186,6 +189,7 @@ class FaultyLine:
         """Ends the connection in the rule's way."""
         rule = armed.rule
         if rule.kind == "shutdown":
+            self._is_leaving = True
             self.session.send(b'{"e":"serverShutdown","E":%d}' % (self.session.now_ns // 1_000_000))
             loop = asyncio.get_running_loop()
             self._timers.append(loop.call_later(rule.lead_s, self._close, GOING_AWAY))

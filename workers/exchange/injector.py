@@ -68,7 +68,7 @@ class Injector:
         self._first: dict[tuple[str, int], bytes] = {}  # (symbol, limit) -> snapshot
 
     def arm(self, script: Script) -> None:
-        """Arms a script. Called by: the server, before anybody can connect."""
+        """Arms a script in place of the one before. Called by: the server and `StreamHub.arm`."""
         self.rules = tuple(ArmedRule(rule, script.seed) for rule in script.rules)
 
     def counts(self) -> dict[str, int]:
@@ -99,6 +99,16 @@ class Injector:
                 message = "Too many requests." if is_limit else "Service unavailable."
                 return ExchangeError(code, message, status=rule.status, retry_after_ms=retry_ms)
         return None
+
+    def slowness_s(self, path: str) -> float:
+        """Answers how long the answer to a request for `path` is to be held back, 0 for not."""
+        delay_s = 0.0
+        for armed in self.of_kind("slow"):
+            index = armed.is_due() if matches(path, DEPTH_PATHS) else -1
+            if index >= 0:
+                armed.happened(path, index)
+                delay_s = max(delay_s, armed.rule.delay_ms / 1_000)
+        return delay_s
 
     def snapshot(self, symbol: str, limit: int, body: bytes) -> bytes:
         """Answers `body`, the snapshot as it is, or the first one that was asked for like this."""

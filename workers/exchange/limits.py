@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from engine.venues import Market
 from workers.exchange.errors import ExchangeError, too_many_orders, too_much_weight
 
 NS_PER_S = 1_000_000_000
@@ -32,8 +33,21 @@ class Limits:
     pong_s_max: float = 60.0  # a connection that has not answered one for so long is dropped
     stream_messages_per_s: int = 5  # from the client, on one market stream connection
     streams_max: int = 1_024  # on one connection
+    connection_s_max: float = 86_400.0  # then a market stream connection is ended
     connections_max: int = 300  # WebSocket connections at one time
     request_bytes_max: int = 65_536
+
+
+def limits_of(venue: Market) -> Limits:
+    """Answers what clients may do in a market: as there, but for orders."""
+    return Limits(
+        weight_per_minute=venue.weight_per_minute,
+        ping_s=venue.ping_s,
+        pong_s_max=venue.pong_s_max,
+        stream_messages_per_s=venue.messages_per_s,
+        streams_max=venue.streams_max,
+        connection_s_max=venue.connection_s_max,
+    )
 
 
 class Window:

@@ -22,6 +22,7 @@ from config.settings import ExchangeSettings, MarketSettings
 from engine.decimals import units_from_text
 from engine.matching import BUY, SELL, MatchEvent
 from engine.matching_replay import ReplayBook
+from engine.venues import Market
 from workers.exchange.capture import (
     CaptureError,
     Frame,
@@ -32,10 +33,10 @@ from workers.exchange.capture import (
     SymbolScan,
     read_lines,
 )
-from workers.exchange.exchange import Exchange
-from workers.exchange.frames import FrameWriter
+from workers.exchange.exchange import Applied, Exchange
 from workers.exchange.instruments import make_instrument
 from workers.exchange.trading import Listing
+from workers.exchange.writers import make_writer
 
 START_S = 2.0  # after the first listener, for the others to come
 FRAMES_PER_TURN_MAX = 64  # then orders and requests are served
@@ -45,13 +46,12 @@ _LOG = logging.getLogger("tickring.exchange")
 class SymbolReplay:
     """One symbol of the recording: its book and its snapshot."""
 
-    def __init__(self, symbol: str, found: SymbolScan, exchange: Exchange) -> None:
+    def __init__(self, symbol: str, found: SymbolScan, venue: Market) -> None:
         tick_units, lot_units = found.grid
         instrument = make_instrument(symbol, tick_units, lot_units)
         self.book = ReplayBook()
         self.listing = Listing(instrument, self.book)
-        self._writer = FrameWriter(instrument, exchange.venue)
-        self._clock = exchange.clock
+        self._writer = make_writer(instrument, venue)
         self._trade_event = "trade" if found.has_trades else "aggTrade"
         self._tick_units = tick_units
         self._lot_units = lot_units
@@ -70,14 +70,14 @@ class SymbolReplay:
             bids, asks = self._levels(frame.bids), self._levels(frame.asks)
             self.book.load_snapshot(frame.lastUpdateId, bids, asks)
 
-    def depth(self, limit: int) -> bytes:
+    def depth(self, limit: int, now_ns: int) -> bytes:
         """Answers a depth snapshot: the recorded one, or the book as it stands."""
         if self._snapshot and not (self._is_passed and self._is_served):
             self._is_served = True
             return self._snapshot
         bids = islice(self.book.levels(BUY), limit)
         asks = islice(self.book.levels(SELL), limit)
-        return self._writer.snapshot(self.book.update_id, bids, asks, self._clock())
+        return self._writer.snapshot(self.book.update_id, bids, asks, now_ns)
 
     def apply(self, frame: Frame) -> list[MatchEvent]:
         """Applies one line to the book; answers what happened to our orders."""
@@ -129,7 +129,8 @@ class Playback:
         self._exchange = exchange
         self._settings = settings
         self._symbols = {
-            symbol: SymbolReplay(symbol, entry, exchange) for symbol, entry in found.symbols.items()
+            symbol: SymbolReplay(symbol, entry, found.market)
+            for symbol, entry in found.symbols.items()
         }
         self.listings = {symbol: entry.listing for symbol, entry in self._symbols.items()}
         self._channels = {name: exchange.hub.feed(name) for name in found.streams}
@@ -166,9 +167,14 @@ class Playback:
             with suppress(asyncio.CancelledError):
                 await self._task
 
+    def book(self, symbol: str) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]]:
+        """Answers update id, bids and asks as they stand, (price_ticks, lots), best first."""
+        book = self._symbols[symbol].book
+        return book.update_id, list(book.levels(BUY)), list(book.levels(SELL))
+
     def depth(self, symbol: str, limit: int) -> bytes:
         """Answers the JSON body of a depth snapshot."""
-        return self._symbols[symbol].depth(limit)
+        return self._symbols[symbol].depth(limit, self._exchange.clock())
 
     def _on_subscribed(self) -> None:
         wanted = self._exchange.hub.wanted()
@@ -230,5 +236,14 @@ class Playback:
         if line.frame.data is not None:
             self._channels[line.frame.stream].publish_frame(line.body, line.payload)
         events = symbol.apply(line.frame)
+        if self._exchange.applied is not None:
+            self._tell(self._exchange.applied, line, symbol.book)
         if events:
             self._exchange.trading.settle(symbol.listing, events, self._exchange.clock())
+
+    @staticmethod
+    def _tell(applied: Applied, line: Line, book: ReplayBook) -> None:
+        """Tells of the book after a depth frame, if it is not from before the snapshot."""
+        data = line.frame.data
+        if data is not None and data.is_depth() and data.u == book.update_id:
+            applied(line.symbol, data.u, book.levels)

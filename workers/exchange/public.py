@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import msgspec
 
+from engine.venues import SPOT, USDM
 from workers.exchange import errors
 from workers.exchange.exchange import Exchange
 from workers.exchange.params import Params, bounded_number, listed, optional, symbol_list
 from workers.exchange.reports import Report, time_of
 
 DEPTH_DEFAULT = 100
+USDM_DEPTH_DEFAULT = 500
+USDM_DEPTHS = (5, 10, 20, 50, 100, 500, 1_000)  # no other number of levels is served there
+INFO_WEIGHTS = {SPOT.name: 20, USDM.name: 1}
 
 
 def ping(exchange: Exchange, params: Params, now_ns: int) -> Report:
@@ -30,7 +34,7 @@ def exchange_info(exchange: Exchange, params: Params, now_ns: int) -> Report:
     Raises:
         ExchangeError: -1121 for a symbol that is not listed, -1128 for two ways of asking at once.
     """
-    exchange.weights.spend(20, now_ns)
+    exchange.weights.spend(INFO_WEIGHTS[exchange.venue.name], now_ns)
     listings = exchange.trading.listings
     many = optional(params, "symbols")
     if many is not None and "symbol" in params:
@@ -48,11 +52,16 @@ def depth(exchange: Exchange, params: Params, now_ns: int) -> msgspec.Raw:
     """Answers a depth snapshot of one symbol.
 
     Raises:
-        ExchangeError: -1102, -1121 or -1130 for the parameters.
+        ExchangeError: -1102, -1121 or -1130 for the parameters; -4021 for a number of levels that
+            USD-M does not serve.
     """
     listing = listed(params, exchange.trading.listings)
-    limit = bounded_number(params, "limit", DEPTH_DEFAULT, exchange.venue.snapshot_levels_max)
-    exchange.weights.spend(exchange.venue.snapshot_weight(limit), now_ns)
+    venue = exchange.venue
+    default = USDM_DEPTH_DEFAULT if venue is USDM else DEPTH_DEFAULT
+    limit = bounded_number(params, "limit", default, venue.snapshot_levels_max)
+    if venue is USDM and limit not in USDM_DEPTHS:
+        raise errors.ExchangeError(-4021, f"'{limit}' is not valid depth limit.")
+    exchange.weights.spend(venue.snapshot_weight(limit), now_ns)
     symbol, injector = listing.instrument.symbol, exchange.hub.injector
     body = exchange.market.depth(symbol, limit)
     return msgspec.Raw(injector.snapshot(symbol, limit, body) if injector.rules else body)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from urllib.parse import parse_qsl
 
 import msgspec
-from picows import WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows import WSUpgradeRequest, WSUpgradeResponse, WSUpgradeResponseWithListener
 
 from workers.exchange import errors, public
 from workers.exchange.errors import ExchangeError
 from workers.exchange.exchange import Exchange
+from workers.exchange.slow_answer import slow_answer
 
 _ENDPOINTS = {
     "ping": (public.ping, frozenset[str]()),
@@ -26,7 +27,9 @@ _ENDPOINTS = {
 }
 
 
-def answer(path: str, query: str, exchange: Exchange) -> WSUpgradeResponseWithListener:
+def answer(
+    request: WSUpgradeRequest, path: str, query: str, exchange: Exchange
+) -> WSUpgradeResponseWithListener:
     """Answers one GET request."""
     injector = exchange.hub.injector
     now_ns = exchange.clock()
@@ -38,12 +41,14 @@ def answer(path: str, query: str, exchange: Exchange) -> WSUpgradeResponseWithLi
         return _refuse(error, exchange, now_ns)
     headers = _headers(exchange)
     response = WSUpgradeResponse.create_ok_response(body, headers)
+    delay_s = injector.slowness_s(path)
+    if delay_s:
+        return slow_answer(request, response, delay_s)
     return WSUpgradeResponseWithListener(response, None)
 
 
 def _perform(path: str, query: str, exchange: Exchange, now_ns: int) -> object:
-    prefix = exchange.venue.rest_prefix
-    endpoint = _ENDPOINTS.get(path[len(prefix) :]) if path.startswith(prefix) else None
+    endpoint = _ENDPOINTS.get(path.removeprefix(exchange.venue.rest_prefix))
     if endpoint is None:
         raise ExchangeError(-1020, "This operation is not supported.", status=errors.NOT_FOUND)
     function, known = endpoint

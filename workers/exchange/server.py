@@ -1,8 +1,8 @@
 """workers room: the built-in exchange on its port: REST, market streams and the order API together.
 
-One listener factory routes by path: plain requests under /api/v3 (USD-M: /fapi/v1) are answered in
-place, /ws and /stream (USD-M: below /public and /market) become market streams, /ws-api/v3 the
-order API. Loopback unless the settings say otherwise.
+One listener factory routes by path: plain requests under the market's REST prefix are answered in
+place, its stream addresses become market streams, /ws-api/v3 the order API. Loopback unless the
+settings say otherwise.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from picows import (
 )
 
 from config.settings import ExchangeSettings, MarketSettings
-from engine.venues import SPOT
-from engine.venues import Market as Venue
+from engine import venues
 from workers.exchange import rest
 from workers.exchange.capture import scan
 from workers.exchange.connection import Connection, Handler
-from workers.exchange.exchange import Exchange, Market
+from workers.exchange.exchange import Applied, Exchange, Market
+from workers.exchange.fault_session import FAULTS_PATH, FaultSession
 from workers.exchange.faults import read_script
 from workers.exchange.keys import Credential
-from workers.exchange.limits import NS_PER_S, Limits
+from workers.exchange.limits import NS_PER_S, Limits, limits_of
 from workers.exchange.playback import Playback
 from workers.exchange.session import OrderSession
 from workers.exchange.streams import open_session
@@ -46,9 +46,9 @@ class ExchangeServer:
         settings: `[exchange]`.
         market: `[market]`, for the symbols and streams.
         keys: who may trade, by API key.
-        limits: what clients may do.
+        limits: what clients may do, the market's own by default.
         clock: answers epoch ns.
-        venue: the market that it is; a recording's own goes before.
+        venue: the market it serves; a recording is served as the market it was taken from.
     """
 
     def __init__(
@@ -59,15 +59,17 @@ class ExchangeServer:
         keys: Mapping[str, Credential],
         limits: Limits | None = None,
         clock: Callable[[], int] = time.time_ns,
-        venue: Venue = SPOT,
+        venue: venues.Market = venues.SPOT,
     ) -> None:
-        self._venue = venue
         self._settings = settings
         self._market_settings = market
         self._keys = dict(keys)
-        self._limits = limits or Limits()
+        self._given_limits = limits
+        self._limits = limits or limits_of(venue)
+        self._venue = venue
         self._clock = clock
         self._exchange: Exchange | None = None
+        self.applied: Applied | None = None  # set before `open`; see Exchange
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, None] = {}
         self._pinger: asyncio.TimerHandle | None = None
@@ -80,6 +82,7 @@ class ExchangeServer:
             ValueError: a recording, a symbol or a fault script is not what it must be.
         """
         exchange, market = await self._make_market()
+        exchange.applied = self.applied
         exchange.open_market(market)
         if self._settings.faults:
             exchange.hub.injector.arm(read_script(self._settings.faults))
@@ -149,7 +152,8 @@ class ExchangeServer:
         exchange = self._make_exchange(found.market)
         return exchange, Playback(exchange, self._settings, self._market_settings, found)
 
-    def _make_exchange(self, venue: Venue) -> Exchange:
+    def _make_exchange(self, venue: venues.Market) -> Exchange:
+        self._limits = self._given_limits or limits_of(venue)
         return Exchange(self._settings, self._keys, self._clock, self._limits, venue)
 
     def _route(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
@@ -160,10 +164,12 @@ class ExchangeServer:
         if "upgrade" in request.headers:
             if path.rstrip("/") == ORDER_PATH:
                 handler = OrderSession(exchange, query)
+            elif path == FAULTS_PATH:
+                handler = FaultSession(exchange, query)
             else:
                 handler = open_session(path, query, exchange.hub)
         if handler is None or len(self._open_connections()) >= self._limits.connections_max:
-            return rest.answer(path, query, exchange)
+            return rest.answer(request, path, query, exchange)
         connection = Connection(
             handler, self._clock, self._limits.request_bytes_max, exchange.released.set
         )

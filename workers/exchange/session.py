@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import ClassVar
 from urllib.parse import parse_qs
 
 import msgspec
@@ -71,6 +72,8 @@ _RAW_DECODER = msgspec.json.Decoder(RawRequest)
 class OrderSession:
     """One connection to the WebSocket API; see the module."""
 
+    methods: ClassVar[Mapping[str, Method]] = METHODS
+
     def __init__(self, exchange: Exchange, query: str) -> None:
         self._exchange = exchange
         self._encoder = msgspec.json.Encoder()
@@ -113,7 +116,7 @@ class OrderSession:
             name, params = self._decode(data, answer)
             chosen = boolean(params, "returnRateLimits")
             shows_limits = self._shows_limits if chosen is None else chosen
-            method = METHODS.get(name)
+            method = self.methods.get(name)
             if method is not None:
                 account = self._authorize(method, params, now_ns)
                 answer["result"] = method.perform(Call(self._exchange, account, params, now_ns))
@@ -141,9 +144,9 @@ class OrderSession:
         return request.method.removeprefix("v3/"), _texts(request.params)
 
     def _authorize(self, method: Method, params: Params, now_ns: int) -> Account:
-        _refuse_unknown(params, method.params | SIGNED_PARAMS)
+        refuse_unknown(params, method.params | SIGNED_PARAMS)
         self._exchange.weights.spend(method.weight, now_ns)
-        credential = self._exchange.authority.check(params, self._credential, now_ns)
+        credential = self._exchange.authorize(params, self._credential, now_ns)
         return self._exchange.trading.account(credential.api_key)
 
     def _perform(self, name: str, params: Params, now_ns: int) -> object:
@@ -151,11 +154,11 @@ class OrderSession:
         entry = _PUBLIC.get(name)
         if entry is not None:
             function, known = entry
-            _refuse_unknown(params, known)
+            refuse_unknown(params, known)
             return function(self._exchange, params, now_ns)
         if name not in _SESSION:
             raise errors.unsupported()
-        _refuse_unknown(params, _SESSION[name])
+        refuse_unknown(params, _SESSION[name])
         self._exchange.weights.spend(2, now_ns)
         if name == "session.subscriptions":
             return [{"subscriptionId": number} for number in self._subscriptions]
@@ -167,7 +170,7 @@ class OrderSession:
 
     def _session(self, name: str, params: Params, now_ns: int) -> Report:
         if name == "session.logon":
-            credential = self._exchange.authority.check(params, None, now_ns)
+            credential = self._exchange.authorize(params, None, now_ns)
             if not credential.is_session:
                 raise errors.bad_key()
             self._end_logon()
@@ -194,7 +197,7 @@ class OrderSession:
     def _subscribe(self, name: str, params: Params, now_ns: int) -> Report:
         is_by_logon = name == "userDataStream.subscribe"
         if not is_by_logon:
-            credential = self._exchange.authority.check(params, None, now_ns)
+            credential = self._exchange.authorize(params, None, now_ns)
         elif self._credential is not None:
             credential = self._credential
         else:
@@ -264,7 +267,8 @@ def _texts(params: Mapping[str, Value] | None) -> dict[str, str]:
     return {name: value if type(value) is str else text_of(value) for name, value in params.items()}
 
 
-def _refuse_unknown(params: Params, known: frozenset[str]) -> None:
+def refuse_unknown(params: Params, known: frozenset[str]) -> None:
+    """Raises -1101 or its like for parameters that a method does not read."""
     read = len(params.keys() & (known | _SHARED))
     if read != len(params):
         raise errors.unread(read, len(params))

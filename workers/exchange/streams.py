@@ -7,6 +7,7 @@ subscribes by its address, or later by messages, of which the venue takes five a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Protocol
 from urllib.parse import parse_qs
@@ -17,6 +18,7 @@ from picows import WSCloseCode
 from engine.venues import SPOT, Market
 from workers.exchange.connection import Connection
 from workers.exchange.control import Control, ControlRefusal, read_control
+from workers.exchange.faults import Script
 from workers.exchange.faulty_line import GOING_AWAY, FaultyLine, FaultyListener
 from workers.exchange.injector import Injector
 from workers.exchange.limits import NS_PER_S, Limits
@@ -94,10 +96,18 @@ class StreamHub:
 
     def leave(self, name: str, listener: Listener) -> None:
         """Takes a listener off a stream; a stream of nobody's making is forgotten with its last."""
-        channel = self.channels[name]
+        channel = self.channels.get(name)
+        if channel is None:
+            return
         channel.listeners.pop(listener, None)
         if not channel.listeners and not channel.is_fed:
             del self.channels[name]
+
+    def arm(self, script: Script) -> None:
+        """Arms a script for everybody, sessions that are open already too."""
+        self.injector.arm(script)
+        for session in tuple(self.sessions):
+            session.rearm()
 
     def wanted(self) -> set[str]:
         """Names the streams that somebody listens to."""
@@ -119,21 +129,28 @@ class StreamHub:
 class StreamSession:
     """One listener: its subscriptions and the messages it may send.
 
-    `served` are the streams that its address carries; another one can be subscribed to and says
-    nothing, as at the venue.
+    Args:
+        hub: whose channels it hears.
+        names: streams that its address names.
+        is_combined: which wrapping it wants.
+        path: in front of /stream or /ws; streams of another path stay silent, and at a path that
+            the venue has retired everything does.
     """
 
     def __init__(
-        self, hub: StreamHub, names: Iterable[str], served: frozenset[str], *, is_combined: bool
+        self, hub: StreamHub, names: Iterable[str], *, is_combined: bool, path: str = ""
     ) -> None:
         self.is_combined = is_combined
-        self._served = served
         self._hub = hub
         self._names = tuple(names)
+        self._path = path
+        self._is_retired = path in hub.venue.retired
         self._streams: dict[str, Listener] = {}
         self._connection: Connection | None = None
         self._line: FaultyLine | None = None
+        self._number = 0  # of this connection, in the order of opening
         self.held_bytes = 0  # by faults, on their way to `send`
+        self._oldest: asyncio.TimerHandle | None = None
         self._second = 0
         self._messages = 0
 
@@ -187,15 +204,33 @@ class StreamSession:
         hub = self._hub
         self._connection = connection
         hub.sessions[self] = None
+        loop = asyncio.get_running_loop()
+        age_s = hub.limits.connection_s_max
+        self._oldest = loop.call_later(age_s, self.close, "Connection is too old")
         if hub.injector.rules:
             self._line = FaultyLine(self, hub.opened, hub.injector)
             self._line.open()
+        self._number = hub.opened
         hub.opened += 1
         self._subscribe(self._names)
+
+    def rearm(self) -> None:
+        """Puts the rules that are armed now between this listener and its streams."""
+        names = tuple(self._streams)
+        self._unsubscribe(names)
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+        if self._hub.injector.rules:
+            self._line = FaultyLine(self, self._number, self._hub.injector)
+            self._line.open()
+        self._subscribe(names)
 
     def on_close(self) -> None:
         """Unsubscribes from everything."""
         self._hub.sessions.pop(self, None)
+        if self._oldest is not None:
+            self._oldest.cancel()
         self._unsubscribe(tuple(self._streams))
         if self._line is not None:
             self._line.close()
@@ -208,7 +243,7 @@ class StreamSession:
 
     def on_message(self, data: bytes) -> None:
         """Answers a control message."""
-        if self._count() and self._connection is not None:
+        if self._count() and self._connection is not None and not self._is_retired:
             self._connection.send(msgspec.json.encode(self._answer(data)))
 
     def _count(self) -> bool:
@@ -251,18 +286,22 @@ class StreamSession:
             if name not in self._streams:
                 listener = self._listener(name)
                 self._streams[name] = listener
-                self._hub.channel(self._place(name)).listeners[listener] = None
+                if self._is_carried(name):
+                    self._hub.channel(name).listeners[listener] = None
         if self._streams:
             self._hub.subscribed()
+
+    def _is_carried(self, name: str) -> bool:
+        """Says whether a stream is heard at this session's path."""
+        stream = name.partition("@")[2]
+        lines = self._hub.venue.lines
+        others = (line.streams for line in lines if line.path != self._path)
+        return not self._is_retired and not any(stream in streams for streams in others)
 
     def _unsubscribe(self, names: Iterable[str]) -> None:
         for name in names:
             if name in self._streams:
-                self._hub.leave(self._place(name), self._streams.pop(name))
-
-    def _place(self, name: str) -> str:
-        """Answers the channel of a stream; one that is not served here has one without a feed."""
-        return name if name.partition("@")[2] in self._served else f"not served here: {name}"
+                self._hub.leave(name, self._streams.pop(name))
 
     def _listener(self, name: str) -> Listener:
         if self._line is None:
@@ -272,18 +311,18 @@ class StreamSession:
 
 def open_session(path: str, query: str, hub: StreamHub) -> StreamSession | None:
     """Makes the session that an address asks for, None when it is no stream's address."""
-    places = [(line.path, frozenset(line.streams)) for line in hub.venue.lines]
-    places += [(retired, frozenset[str]()) for retired in hub.venue.retired]
-    for base, served in places:
-        inside = path.removeprefix(base) if path.startswith(f"{base}/") else ""
-        if inside == "/stream":
-            streams, is_combined = parse_qs(query).get("streams", [""])[0], True
-        elif inside == "/ws" or inside.startswith("/ws/"):
-            streams, is_combined = inside[len("/ws/") :], False
-        else:
-            continue
-        names = [name for name in streams.split("/") if name]
-        if len(names) > hub.limits.streams_max:
-            return None
-        return StreamSession(hub, names, served, is_combined=is_combined)
-    return None
+    prefixes = (*(line.path for line in hub.venue.lines), *hub.venue.retired)
+    prefix = next((one for one in prefixes if path.startswith((f"{one}/stream", f"{one}/ws"))), "")
+    path = path.removeprefix(prefix)
+    if path == "/stream":
+        streams = parse_qs(query).get("streams", [""])[0]
+        is_combined = True
+    elif path == "/ws" or path.startswith("/ws/"):
+        streams = path[len("/ws/") :]
+        is_combined = False
+    else:
+        return None
+    names = [name for name in streams.split("/") if name]
+    if len(names) > hub.limits.streams_max:
+        return None
+    return StreamSession(hub, names, is_combined=is_combined, path=prefix)

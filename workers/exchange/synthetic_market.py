@@ -1,8 +1,9 @@
 """workers room: runs the synthetic order flow of every symbol and sends what it makes of the books.
 
 One timer serves all symbols: at each wake every event that has become due happens at its own
-time, and every change of a best price leaves at once, every 100 ms the changed levels. Clients'
-orders are orders like any other in these books: their trades print, and they change depth.
+time, and every change of a best price leaves at once; changed levels leave with each depth
+stream's own period, in USD-M also after every event. Clients' orders are orders like any other in
+these books: their trades print, and they change depth.
 """
 
 from __future__ import annotations
@@ -14,28 +15,18 @@ from config.settings import ExchangeSettings, MarketSettings
 from engine.decimals import UNITS_PER_ONE
 from engine.matching import BUY, SELL, Fill, MatchingBook
 from engine.synthetic import Arrivals, Draws, FlowProfile, OrderFlow
+from engine.venues import USDM
+from workers.exchange.depth_streams import DepthStream, open_depth, step_ns
 from workers.exchange.exchange import Exchange
-from workers.exchange.frames import FrameWriter
 from workers.exchange.instruments import Instrument, known_instrument, make_all, opening_ticks
-from workers.exchange.markprice import MarkPrice
+from workers.exchange.marks import Marks
 from workers.exchange.trading import Listing
+from workers.exchange.writers import make_writer
 
-FAST_NS = 100_000_000
-FAST_DEPTHS = ("depth@100ms", "depth@0ms")  # this market's book moves in steps of 100 ms
-SLOW_NS = 1_000_000_000  # depth
 EVENTS_PER_WAKE_MAX = 256  # of one symbol, so that clients are served in between
 LAG_NS_MAX = 1_000_000_000  # a longer standstill is skipped instead of made up for
 SIZE_VALUE = 1_500  # median value of a limit order in quote units
 SYMBOL_SEED_STEP = 7_919  # a prime, so that neighbouring seeds share no symbol's stream
-
-
-class SlowDepth:
-    """Collects changed levels for the slower depth stream."""
-
-    def __init__(self, update_id: int) -> None:
-        self.first_id = update_id + 1
-        self.bids: dict[int, int] = {}
-        self.asks: dict[int, int] = {}
 
 
 class SymbolMarket:
@@ -44,7 +35,7 @@ class SymbolMarket:
     def __init__(self, exchange: Exchange, instrument: Instrument, seed: int, rate: float) -> None:
         self.book = MatchingBook(exchange.first_id)
         self.listing = Listing(instrument, self.book)
-        self.writer = FrameWriter(instrument, exchange.venue)
+        self.writer = make_writer(instrument, exchange.venue)
         mid_ticks = opening_ticks(instrument)
         lots = SIZE_VALUE * UNITS_PER_ONE / (mid_ticks * instrument.value_units)
         profile = FlowProfile(mid_ticks=mid_ticks, rate_per_s=rate, size_lots=max(1.0, lots))
@@ -55,22 +46,21 @@ class SymbolMarket:
         name = instrument.symbol.lower()
         self._top_channel = exchange.hub.feed(f"{name}@bookTicker")
         self._trade_channel = exchange.hub.feed(f"{name}@trade")
-        self._aggregate_channel = exchange.hub.feed(f"{name}@aggTrade")
-        fast = [s for s in FAST_DEPTHS if s in exchange.venue.streams]
-        self._fast_channels = [exchange.hub.feed(f"{name}@{stream}") for stream in fast]
-        self._slow_channel = exchange.hub.feed(f"{name}@depth")
+        self._many_channel = exchange.hub.feed(f"{name}@aggTrade")
         self._top: tuple[tuple[int, int], tuple[int, int]] | None = None
         self.book.take_changes()
         self._depth_id = self.book.update_id
-        self._slow = SlowDepth(self._depth_id)
-        self.mark = MarkPrice(exchange, name, self.writer)
+        self._depths: list[DepthStream] = open_depth(exchange.hub, name, self._depth_id)
+        self._step_ns = step_ns(exchange.venue)
+        self._is_usdm = exchange.venue is USDM
+        self._marks = Marks(exchange.hub, name, self.writer)
         self.next_ns = 0
         self._fast_ns = 0
 
     def start(self, now_ns: int) -> None:
         """Draws the first event's time."""
         self.next_ns = now_ns + self._arrivals.gap_ns()
-        self._fast_ns = now_ns - now_ns % FAST_NS + FAST_NS
+        self._fast_ns = now_ns - now_ns % self._step_ns + self._step_ns
 
     def advance(self, now_ns: int) -> int:
         """Lets everything happen that is due by `now_ns`; answers when to be called again."""
@@ -83,16 +73,12 @@ class SymbolMarket:
             if events:
                 self._exchange.trading.settle(self.listing, events, self.next_ns)
             self.publish_top()
+            if self._is_usdm:
+                self.collect(self.next_ns)
             self.next_ns += self._arrivals.gap_ns()
         if now_ns >= self._fast_ns:
             self._publish_depth(now_ns)
-            self.mark.publish(self._mid_units(), now_ns)
         return min(self.next_ns, self._fast_ns)
-
-    def _mid_units(self) -> int:
-        """Answers the mid price in units of 10**-8."""
-        ticks = self.book.best_ticks(BUY) + self.book.best_ticks(SELL)
-        return ticks * self.listing.instrument.tick_units // 2
 
     def publish_top(self) -> None:
         """Sends the best prices when one of them, or its quantity, has changed."""
@@ -107,19 +93,12 @@ class SymbolMarket:
 
     def publish_trade(self, fill: Fill, now_ns: int) -> None:
         """Sends one trade."""
-        for channel, write in (
-            (self._trade_channel, self.writer.trade),
-            (self._aggregate_channel, self.writer.aggregate),
-        ):
-            if channel.listeners:
-                payload = write(
-                    self.listing.trade_id,
-                    fill.price_ticks,
-                    fill.quantity_lots,
-                    now_ns,
-                    buyer_is_maker=fill.taker_side == SELL,
-                )
-                channel.publish(payload)
+        facts = (self.listing.trade_id, fill.price_ticks, fill.quantity_lots, now_ns)
+        is_sale = fill.taker_side == SELL
+        if self._trade_channel.listeners:
+            self._trade_channel.publish(self.writer.trade(*facts, buyer_is_maker=is_sale))
+        if self._many_channel.listeners:
+            self._many_channel.publish(self.writer.many_trades(*facts, buyer_is_maker=is_sale))
 
     def depth(self, limit: int) -> bytes:
         """Answers a depth snapshot."""
@@ -127,25 +106,28 @@ class SymbolMarket:
         return self.writer.snapshot(self.book.update_id, bids, asks, self._exchange.clock())
 
     def _publish_depth(self, now_ns: int) -> None:
-        """Sends the levels that changed since the last time; every tenth time the slow ones too."""
+        """Sends the levels that changed to the streams whose period is over."""
         due_ns = self._fast_ns
-        self._fast_ns = now_ns - now_ns % FAST_NS + FAST_NS
+        self._fast_ns = now_ns - now_ns % self._step_ns + self._step_ns
+        self.collect(now_ns)
+        for depth in self._depths:
+            depth.advance(due_ns, now_ns, self.writer)
+        if self._is_usdm:
+            best = self.book.best_ticks(BUY), self.book.best_ticks(SELL)
+            self._marks.advance(best, self.listing.instrument.tick_units, now_ns)
+
+    def collect(self, now_ns: int) -> None:
+        """Hands the levels that changed since the last call to every depth stream."""
         bids, asks = self.book.take_changes()
-        last_id, slow = self.book.update_id, self._slow
+        last_id = self.book.update_id
         if last_id > self._depth_id:
-            ids = (self._depth_id + 1, last_id)
             self._depth_id = last_id
-            slow.bids.update(bids)
-            slow.asks.update(asks)
-            for channel in self._fast_channels:
-                if channel.listeners:
-                    channel.publish(self.writer.depth_update(ids, bids, asks, now_ns))
-        if self._fast_ns // SLOW_NS > (due_ns - 1) // SLOW_NS and slow.first_id <= last_id:
-            if self._slow_channel.listeners:
-                ids = (slow.first_id, last_id)
-                levels = sorted(slow.bids.items(), reverse=True), sorted(slow.asks.items())
-                self._slow_channel.publish(self.writer.depth_update(ids, *levels, now_ns))
-            self._slow = SlowDepth(last_id)
+            for depth in self._depths:
+                depth.collect(last_id, bids, asks)
+                if not depth.period_ns:
+                    depth.publish(now_ns, self.writer)
+            if self._exchange.applied is not None:
+                self._exchange.applied(self.listing.instrument.symbol, last_id, self.book.walk)
 
 
 class SyntheticMarket:
@@ -191,6 +173,11 @@ class SyntheticMarket:
             self._timer.cancel()
             self._timer = None
 
+    def book(self, symbol: str) -> tuple[int, list[tuple[int, int]], list[tuple[int, int]]]:
+        """Answers update id, bids and asks as they stand, (price_ticks, lots), best first."""
+        book = self._symbols[symbol].book
+        return book.update_id, list(book.walk(BUY)), list(book.walk(SELL))
+
     def depth(self, symbol: str, limit: int) -> bytes:
         """Answers the JSON body of a depth snapshot."""
         return self._symbols[symbol].depth(limit)
@@ -206,4 +193,7 @@ class SyntheticMarket:
         self._symbols[listing.instrument.symbol].publish_trade(fill, now_ns)
 
     def _on_moved(self, listing: Listing, now_ns: int) -> None:
-        self._symbols[listing.instrument.symbol].publish_top()
+        symbol = self._symbols[listing.instrument.symbol]
+        symbol.publish_top()
+        if self._exchange.venue is USDM:
+            symbol.collect(now_ns)

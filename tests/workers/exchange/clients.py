@@ -15,6 +15,7 @@ import websockets
 from websockets.asyncio.client import ClientConnection
 
 from config.settings import ExchangeSettings, MarketSettings
+from engine.venues import SPOT, Market
 from workers.exchange.keys import KeyPair, make_ed25519_pair, make_hmac_pair, payload
 from workers.exchange.limits import Limits
 from workers.exchange.server import ExchangeServer
@@ -48,10 +49,11 @@ async def serving(
     market: MarketSettings = BITCOIN,
     limits: Limits | None = None,
     clock: Callable[[], int] = time.time_ns,
+    venue: Market = SPOT,
 ) -> AsyncIterator[tuple[ExchangeServer, int]]:
     """An exchange on a free port with one HMAC and one Ed25519 key."""
     keys = {pair.api_key: pair.credential() for pair in (HMAC, ED25519)}
-    server = ExchangeServer(settings, market, keys=keys, limits=limits, clock=clock)
+    server = ExchangeServer(settings, market, keys=keys, limits=limits, clock=clock, venue=venue)
     try:
         yield server, await server.open()
     finally:

@@ -304,3 +304,52 @@ def test_a_wrong_script_is_one_clear_line(text: str, message: str) -> None:
 def test_a_script_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(FaultError, match=r"must be readable: file=.*none\.toml: no such file"):
         read_script(tmp_path / "none.toml")
+
+
+def test_a_shutdown_is_told_once_whatever_comes_until_it(tmp_path: Path) -> None:
+    async def told(socket: ClientConnection) -> int:
+        said = [json.loads(frame) async for frame in socket]
+        return sum(frame.get("e") == "serverShutdown" for frame in said)
+
+    assert heard(tmp_path, 'kind = "shutdown"\nlead_s = 0.2', told) == 1
+
+
+@pytest.mark.parametrize("code", [1004, 1005, 1006, 1015])
+def test_a_close_code_that_no_frame_may_carry_is_refused(code: int) -> None:
+    with pytest.raises(FaultError, match="must be one that a close frame may carry"):
+        parse_script(f'[[faults]]\nkind = "close"\ncode = {code}', "here")
+
+
+def test_a_skew_moves_the_time_of_exchange_info_too(tmp_path: Path) -> None:
+    async def times(port: int) -> list[int]:
+        return [
+            (await get(port, f"/api/v3/{name}"))[2]["serverTime"]
+            for name in ("exchangeInfo", "time")
+        ]
+
+    (one, two), _ = served(tmp_path, '[[faults]]\nkind = "skew"\nskew_ms = 86400000', times)
+
+    now_ms = time.time_ns() // 1_000_000
+    assert min(one, two) > now_ms + 80_000_000
+
+
+def test_a_slow_snapshot_comes_late_and_whole_and_others_are_served_meanwhile(
+    tmp_path: Path,
+) -> None:
+    async def answers(port: int) -> tuple[float, Any, bool]:
+        loop = asyncio.get_running_loop()
+        start_s = loop.time()
+        slow = asyncio.create_task(get(port, "/api/v3/depth?symbol=BTCUSDT&limit=5"))
+        await get(port, "/api/v3/time")
+        is_waiting = not slow.done()
+        status, _, body = await slow
+        assert status == 200
+        return loop.time() - start_s, body, is_waiting
+
+    script = '[[faults]]\nkind = "slow"\nindex = 0\ndelay_ms = 500'
+    (took_s, body, is_waiting), counts = served(tmp_path, script, answers)
+
+    assert took_s >= 0.5
+    assert is_waiting
+    assert len(body["bids"]) == 5
+    assert counts == {"0 slow": 1}
