@@ -21,8 +21,9 @@ from config.settings import Settings
 from config.topology import symbols
 from engine import codec_feed
 from engine.book import LEVELS_MAX
-from engine.codec_feed import FRAMES_MAX, Feed, FeedMemory, FeedPlan
+from engine.codec_feed import FRAMES_MAX, Feed, FeedMemory
 from engine.codec_layout import DONE, DUE, FULL, PATH_WORDS, STATUS, WINDOW_NS
+from engine.codec_streams import FeedPlan
 from engine.instruments import Instrument
 from engine.records import BookState
 from engine.venues import CCXT_PREFIX, market_of

@@ -15,8 +15,9 @@ import uvloop
 from bench.support.crew import Gate
 from bench.support.ingest_load import FIRST_ID, GO, SYMBOL
 from engine.book import book_words
-from engine.codec_feed import Feed, FeedMemory, FeedPlan
+from engine.codec_feed import Feed, FeedMemory
 from engine.codec_layout import DONE, SUMS_WORDS, TOPS_WORDS
+from engine.codec_streams import FeedPlan
 from engine.instruments import INSTRUMENTS_MAX, Instrument
 from engine.records import UPDATE_ID, BookState, Kind, kind_of
 from shm import handles, ring, segment

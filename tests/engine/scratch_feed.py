@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from engine.book import book_words
-from engine.codec_feed import Feed, FeedMemory, FeedPlan
+from engine.codec_feed import Feed, FeedMemory
 from engine.codec_layout import DONE, SUMS_WORDS, TOPS_WORDS
+from engine.codec_streams import FeedPlan
 from engine.instruments import INSTRUMENTS_MAX, Instrument
 from engine.records import DTYPES, LEVEL_0, LEVELS_SIDE, BookState, Kind, flags_of, kind_of, part
 from engine.venues import SPOT
