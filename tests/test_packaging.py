@@ -49,6 +49,7 @@ def test_wheel_holds_the_four_rooms_and_nothing_else(wheel: zipfile.ZipFile) -> 
     "name",
     [
         *("config/demo.toml", "config/bare-metal.toml", "config/live.example.toml"),
+        "config/futures.example.toml",
         *("config/grafana/dashboards/tickring.json", "config/prometheus/prometheus.yml"),
         *("shm/py.typed", "engine/py.typed", "config/py.typed", "workers/py.typed"),
     ],

@@ -99,7 +99,9 @@ def test_values_at_the_edge_are_taken(overrides: dict[str, Any]) -> None:
     assert load(None, overrides).engine.name == "demo"
 
 
-@pytest.mark.parametrize("name", ["demo", "bare-metal", "live.example", "compose"])
+@pytest.mark.parametrize(
+    "name", ["demo", "bare-metal", "live.example", "futures.example", "compose"]
+)
 def test_every_shipped_profile_loads(name: str) -> None:
     profile = Path(__file__).parents[2] / "config" / f"{name}.toml"
 

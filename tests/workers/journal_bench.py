@@ -58,7 +58,10 @@ DECISION_KINDS = {
     "signals": [Kind.SIGNAL], "intents": [Kind.INTENT_NEW, Kind.INTENT_CANCEL],
     "risk": [Kind.DENIAL, Kind.RISK_STATE], "orders": [Kind.ORDER_NEW, Kind.ORDER_CANCEL],
     "reports": [Kind.REPORT], "steps": [Kind.STEP],
-    "market": [Kind.QUOTE, Kind.TRADE, Kind.DEPTH, Kind.BOOK_STATE],
+    "market": [
+        Kind.QUOTE, Kind.TRADE, Kind.DEPTH, Kind.BOOK_STATE,
+        Kind.QUOTE, Kind.TRADE, Kind.DEPTH, Kind.MARK,
+    ],
 }  # fmt: skip
 
 

