@@ -181,7 +181,8 @@ def _hosting(settings: Settings) -> Iterator[str]:
 
 def _ring_ends(settings: Settings, hosted: frozenset[str]) -> Iterator[str]:
     for plan in rings(settings):
-        if not plan.name.startswith("log.") and plan.writer not in hosted:
+        is_needed = plan.writer in agents(settings)  # without orders nobody writes reports
+        if not plan.name.startswith("log.") and is_needed and plan.writer not in hosted:
             yield f"ring must have a writer: ring={plan.name}; {_place(plan.writer)}"
         for reader in plan.readers:
             if reader not in hosted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
+from config.topology import takes_orders
 from engine import positions
 from engine.instruments import Instrument
 from shm.latest import Latest
@@ -15,6 +16,8 @@ from workers.context import Memory
 
 def position_rows(memory: Memory) -> list[tuple[Instrument, Words]]:
     """Answers each instrument with its position words, (POSITION_WORDS,) int64."""
+    if not takes_orders(memory.run.settings):
+        return []  # nobody trades, so nobody has positions
     words = memory.segment(positions.SEGMENT).words(0, positions.SEGMENT_BYTES // 8)
     return [(one, Latest(positions.cell(words, one.index)).read()) for one in memory.instruments()]
 

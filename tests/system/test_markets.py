@@ -63,7 +63,6 @@ def test_engine_whose_venue_takes_no_orders_only_listens(start: Starter, tmp_pat
     assert summary["messages"]["btcusdt@bookTicker"] > 0
     assert summary["stored"]["quotes"] == summary["messages"]["btcusdt@bookTicker"]
     assert summary["stored"]["orders"] == summary["fills"] == 0
-    assert summary["stored"]["intents"] > 0
-    assert sum(summary["denials"].values()) > 0
+    assert summary["stored"]["signals"] > 0
     assert "execution" not in summary["workers"]
     assert summary["lost"] == 0
