@@ -379,3 +379,27 @@ def test_replayed_recording_ends_in_the_expected_book(
     assert counts[f'ingest_gaps_total{{symbol="{one.symbol}"}}'] == want["gaps"]
     for stream, count in want["counts"].items():
         assert counts[f'ingest_frames_total{{stream="{stream}"}}'] == count
+
+
+@pytest.mark.parametrize(
+    ("frames", "silent_ns"),
+    [(10, 1_000_001), (40, 20_001)],
+    ids=["before its rhythm is known", "twenty usual gaps"],
+)
+def test_silence_is_told_by_the_streams_own_rhythm(
+    segment_prefix: str, frames: int, silent_ns: int
+) -> None:
+    with scratch_feed(segment_prefix, BTCUSDT, silence_ns_max=1_000_000) as scratch:
+        scratch.sync(0, SNAPSHOT, now_ns=1_000)
+        for number in range(1, frames + 1):
+            scratch.take(depth_frame(10 + number, 10 + number, [], []), now_ns=1_000 * number)
+        scratch.rows()
+        last_ns = 1_000 * frames
+        scratch.feed.announce_silent(last_ns + silent_ns - 1)
+        assert scratch.rows() == []
+
+        scratch.feed.announce_silent(last_ns + silent_ns)
+
+        [row] = scratch.rows()
+        assert fields(row)["state"] == BookState.STALE_SILENT
+        assert scratch.counts()['ingest_silent_total{symbol="BTCUSDT"}'] == 1

@@ -83,3 +83,38 @@ def test_a_lost_depth_frame_is_noticed_and_the_final_book_is_right(
     _assert_equal(summary, [expected])
     told = 2 * syncs  # STALE, then SYNCED; at the end it may have fallen silent
     assert summary["stored"]["book_states"] in {told, told + 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "stream", "index"),
+    [
+        ("spot_btcusdt_20240808.gz", "*@bookTicker", 9_000),
+        ("spot_ethusdt_20240808.gz", "*@trade", 2_500),
+        ("usdm_btcusdt_20240718.gz", "*@depth@0ms", 1_234),
+    ],
+)
+def test_renewal_in_the_middle_of_a_recording_loses_and_repeats_nothing(
+    start: Starter, recordings: Path, tmp_path: Path, name: str, stream: str, index: int
+) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text(
+        f'[[faults]]\nkind = "shutdown"\nstream = "{stream}"\nindex = {index}\nconnection = 0\n'
+        "lead_s = 2.0\n"
+    )
+    summary = start(
+        "--capture", str(recordings / name), "--speed", "20", "--faults", str(script)
+    ).summary()
+
+    expected = _expected(recordings, name)
+    counts = expected["counts"]
+    symbol = next(iter(counts)).partition("@")[0]
+    trades = summary["trades"][symbol.upper()]
+    assert {key: trades[key] for key in ("n", "base", "quote")} == {
+        key: expected["trades"][key] for key in ("n", "base", "quote")
+    }
+    assert summary["stored"]["quotes"] == counts[f"{symbol}@bookTicker"]
+    assert summary["books"][symbol.upper()]["u"] == expected["final_book"]["u"]
+    sha256 = expected["final_book"]["sha256_of_lines_side_price_qty"]
+    assert summary["books"][symbol.upper()]["sha256"] == sha256
+    assert summary["messages"]["REST depth snapshot"] == 1  # so no book was ever stale
+    assert summary["lost"] == 0
