@@ -40,7 +40,8 @@ LEVELS_MAX = 16_384  # a side; the largest spot snapshot has 5,000
 VERSION, UPDATE_ID, LEVELS_LIMIT, COUNT_BIDS, COUNT_ASKS, DROPPED_BIDS, DROPPED_ASKS = range(7)
 BOOK_HEADER_WORDS = 16
 READ_TRIES_MAX = 100_000
-_NEAR = 24  # levels looked at one by one before halving; most changes lie within
+_NEAR = 8  # levels looked at one by one before halving; most changes lie within
+_ONE = np.uint64(1)
 _BUY = int(Side.BUY)
 _ANEW = (DEPTH_SNAPSHOT | DEPTH_FIRST) << 16
 
@@ -71,21 +72,47 @@ def _base(book: Words, side: int) -> int:
 
 @jit
 def _place(book: Words, base: int, count: int, key: int) -> int:
-    """Answers the index of the first key >= `key`, or `count`."""
-    index = count
-    lowest = max(0, count - _NEAR)
+    """Answers the index of the first key >= `key`, or `count`.
+
+    The last few keys are looked at one by one; the rest is halved without a branch that a processor
+    would have to guess.
+    """
+    first, index = np.uint64(base), np.uint64(count)
+    lowest = np.uint64(max(0, count - _NEAR))
     while index > lowest:
-        if book[base + index - 1] < key:
-            return index
-        index -= 1
-    low = 0
-    while low < index:
-        middle = (low + index) >> 1
-        if book[base + middle] < key:
-            low = middle + 1
-        else:
-            index = middle
-    return low
+        if book[first + index - _ONE] < key:
+            return int(np.int64(index))
+        index -= _ONE
+    low, length = np.uint64(0), index
+    while length > _ONE:
+        half = length >> _ONE
+        low = low + half if book[first + low + half - _ONE] < key else low
+        length -= half
+    if length == _ONE and book[first + low] < key:
+        low += _ONE
+    return int(np.int64(low))
+
+
+@jit
+def _close(book: Words, first: int, last: int) -> None:
+    """Moves the words behind `first`, up to `last`, one place down.
+
+    Places are unsigned here: compiled code then needs no check for indices from the end, and moves
+    several words at once.
+    """
+    place, stop = np.uint64(first), np.uint64(last)
+    while place < stop:
+        book[place] = book[place + _ONE]
+        place += _ONE
+
+
+@jit
+def _open(book: Words, first: int, last: int) -> None:
+    """Moves the words from `first` on, before `last`, one place up; see `_close`."""
+    place, stop = np.uint64(last), np.uint64(first)
+    while place > stop:
+        book[place] = book[place - _ONE]
+        place -= _ONE
 
 
 @jit
@@ -100,9 +127,8 @@ def set_level(book: Words, side: int, ticks: int, lots: int) -> None:
         if lots != 0:
             book[base + limit + place] = lots
         else:
-            for index in range(base + place, base + count - 1):
-                book[index] = book[index + 1]
-                book[index + limit] = book[index + limit + 1]
+            _close(book, base + place, base + count - 1)
+            _close(book, base + limit + place, base + limit + count - 1)
             book[COUNT_BIDS - 1 + side] = count - 1
     elif lots != 0:
         _insert(book, side, place, key, lots)
@@ -114,18 +140,16 @@ def _insert(book: Words, side: int, place: int, key: int, lots: int) -> None:
     base = _base(book, side)
     count = book[COUNT_BIDS - 1 + side]
     if count < limit:
-        for index in range(base + count, base + place, -1):
-            book[index] = book[index - 1]
-            book[index + limit] = book[index + limit - 1]
+        _open(book, base + place, base + count)
+        _open(book, base + limit + place, base + limit + count)
         book[COUNT_BIDS - 1 + side] = count + 1
     else:
         book[DROPPED_BIDS - 1 + side] += 1
         if place == 0:
             return
         place -= 1
-        for index in range(base, base + place):
-            book[index] = book[index + 1]
-            book[index + limit] = book[index + limit + 1]
+        _close(book, base, base + place)
+        _close(book, base + limit, base + limit + place)
     book[base + place] = key
     book[base + limit + place] = lots
 
