@@ -52,6 +52,8 @@ def name_and_id(frame: bytes) -> tuple[str, int]:
 class SilentVenueError(ConnectionError):
     """An address that takes connections and never sends a frame."""
 
+    is_configuration = True  # a worker that meets it at its start is not started again
+
 
 class LinePlan(NamedTuple):
     """What a line carries, and its limits in seconds."""

@@ -66,3 +66,16 @@ def test_engine_whose_venue_takes_no_orders_only_listens(start: Starter, tmp_pat
     assert summary["stored"]["signals"] > 0
     assert "execution" not in summary["workers"]
     assert summary["lost"] == 0
+
+
+def test_venue_that_shakes_hands_and_never_sends_a_frame_is_refused(
+    start: Starter, tmp_path: Path
+) -> None:
+    script = tmp_path / "faults.toml"
+    script.write_text('[[faults]]\nkind = "mute"\n')
+    more = "[venue]\nfirst_frame_s_max = 1.0\n"
+    engine = start("--for", "8s", "--faults", str(script), config=demo("mute", more=more))
+    code, _ = engine.ended()
+
+    assert code == 1
+    assert "the venue must send a first frame within 1 s" in engine.stderr()
