@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from workers import cli_capture, cli_data, cli_live, cli_run
+from workers import cli_capture, cli_data, cli_faults, cli_live, cli_run
 from workers.arguments import spread
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ cli_run.register(app)
 cli_live.register(app)
 cli_data.register(app)
 cli_capture.register(app)
+app.add_typer(cli_faults.faults, name="faults")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -43,7 +43,9 @@ class DepthStream:
         if self._channel.listeners:
             sides = sorted(self._bids.items(), reverse=True), sorted(self._asks.items())
             ids = (before_id + 1, last_id)
-            self._channel.publish(writer.depth_update(ids, before_id, sides, now_ns))
+            self._channel.publish_timed(
+                now_ns, lambda time: writer.depth_update(ids, before_id, sides, time)
+            )
         self._before_id = last_id
         self._bids.clear()
         self._asks.clear()

@@ -7,7 +7,8 @@
                    of a line "b PRICE QUANTITY" or "a PRICE QUANTITY" per level, best first, bids
                    before asks, each ended by a line feed, numbers with eight places
 
-Frames that a fault holds back when another script is armed are lost with their rules.
+Requests are held against the exchange's true clock, whatever skew is armed, so that a skew can be
+taken back. Frames that a fault holds back when another script is armed are lost with their rules.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class FaultSession(OrderSession):
             raise unsupported()
         refuse_unknown(params, _KNOWN[name] | SIGNED_PARAMS)
         exchange = self._exchange
-        exchange.authorize(params, None, now_ns)
+        exchange.authority.check(params, None, now_ns)
         if name == "book":
             return book_report(exchange, params)
         if name == "faults.arm":

@@ -190,7 +190,8 @@ class FaultyLine:
         rule = armed.rule
         if rule.kind == "shutdown":
             self._is_leaving = True
-            self.session.send(b'{"e":"serverShutdown","E":%d}' % (self.session.now_ns // 1_000_000))
+            time = self.session.now_ns // self.session.unit_ns
+            self.session.send(b'{"e":"serverShutdown","E":%d}' % time)
             loop = asyncio.get_running_loop()
             self._timers.append(loop.call_later(rule.lead_s, self._close, GOING_AWAY))
             return
@@ -228,6 +229,11 @@ class FaultyListener:
     def is_combined(self) -> bool:
         """Says which of the two wrappings the session wants."""
         return self._line.session.is_combined
+
+    @property
+    def unit_ns(self) -> int:
+        """Says in units of how many ns the session wants its times."""
+        return self._line.session.unit_ns
 
     def send(self, frame: bytes) -> None:
         """Takes one frame of the stream."""

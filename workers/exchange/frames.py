@@ -1,7 +1,8 @@
 """workers room: market stream payloads as bytes, one formatting each.
 
 Numbers are exact: a price of so many ticks is so many units of 10**-8, split into its whole and
-eight places by one division and written by one format.
+eight places by one division and written by one format. Trades and depth differences take their time
+as the number that is written: who listens decides whether that is milliseconds or microseconds.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from engine.decimals import UNITS_PER_ONE
 from workers.exchange.instruments import Instrument
 
 NS_PER_MS = 1_000_000
+NS_PER_US = 1_000
 Levels = Iterable[tuple[int, int]]
 
 
@@ -46,36 +48,34 @@ class FrameWriter:
         return self._top % (update_id, *self._pair(bid), *self._pair(ask))
 
     def trade(
-        self, trade_id: int, price_ticks: int, lots: int, now_ns: int, *, buyer_is_maker: bool
+        self, trade_id: int, price_ticks: int, lots: int, time: int, *, buyer_is_maker: bool
     ) -> bytes:
         """Writes one trade."""
-        time_ms = now_ns // NS_PER_MS
         return self._trade % (
-            time_ms,
+            time,
             trade_id,
             *divmod(price_ticks * self._tick, UNITS_PER_ONE),
             *divmod(lots * self._lot, UNITS_PER_ONE),
-            time_ms,
+            time,
             b"true" if buyer_is_maker else b"false",
         )
 
     def many_trades(
-        self, trade_id: int, price_ticks: int, lots: int, now_ns: int, *, buyer_is_maker: bool
+        self, trade_id: int, price_ticks: int, lots: int, time: int, *, buyer_is_maker: bool
     ) -> bytes:
         """Writes an aggregate trade of one trade."""
-        time_ms = now_ns // NS_PER_MS
         return self._many % (
-            time_ms,
+            time,
             trade_id,
             *self._pair((price_ticks, lots)),
             trade_id,
             trade_id,
-            time_ms,
+            time,
             b"true" if buyer_is_maker else b"false",
         )
 
     def depth_update(
-        self, ids: tuple[int, int], before_id: int, sides: tuple[Levels, Levels], now_ns: int
+        self, ids: tuple[int, int], before_id: int, sides: tuple[Levels, Levels], time: int
     ) -> bytes:
         """Writes a depth difference of bids and asks.
 
@@ -83,11 +83,11 @@ class FrameWriter:
             ids: the first and the last update id it covers.
             before_id: the last update id of the one before it; spot does not say it.
             sides: changed (price_ticks, lots) of bids and of asks, best first.
-            now_ns: epoch ns.
+            time: epoch time in the unit to be written.
         """
         del before_id
         bids, asks = map(self._levels, sides)
-        return self._depth % (now_ns // NS_PER_MS, *ids, bids, asks)
+        return self._depth % (time, *ids, bids, asks)
 
     def snapshot(self, update_id: int, bids: Levels, asks: Levels, now_ns: int) -> bytes:
         """Writes the body of a depth snapshot."""

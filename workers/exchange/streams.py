@@ -1,8 +1,10 @@
 """workers room: market streams: who listens to what, and sending it to them.
 
 A stream has a channel; the market writes a payload into the channel once, and everybody who
-listens gets the same bytes, raw or in the combined wrapping. A listener is one connection; it
-subscribes by its address, or later by messages, of which the venue takes five a second.
+listens gets the same bytes, raw or in the combined wrapping. Only times are written once for each
+unit that somebody asked for: on spot an address with timeUnit=MICROSECOND means microseconds. A
+listener is one connection; it subscribes by its address, or later by messages, of which the venue
+takes five a second.
 """
 
 from __future__ import annotations
@@ -20,9 +22,11 @@ from workers.exchange.connection import Connection
 from workers.exchange.control import Control, ControlRefusal, read_control
 from workers.exchange.faults import Script
 from workers.exchange.faulty_line import GOING_AWAY, FaultyLine, FaultyListener
+from workers.exchange.frames import NS_PER_MS, NS_PER_US
 from workers.exchange.injector import Injector
 from workers.exchange.limits import NS_PER_S, Limits
 
+MICROSECOND = ("MICROSECOND", "microsecond")  # as the venue documents it, for spot alone
 UNSENT_BYTES_MAX = 64 << 20  # a listener this far behind is dropped, as the venue does
 
 
@@ -32,6 +36,10 @@ class Listener(Protocol):
     @property
     def is_combined(self) -> bool:
         """Says which of the two wrappings it wants."""
+
+    @property
+    def unit_ns(self) -> int:
+        """Says in units of how many ns it wants its times."""
 
     def send(self, frame: bytes) -> None:
         """Takes one frame."""
@@ -56,6 +64,27 @@ class Channel:
             if listener.is_combined:
                 frame = frame or b"%b%b}" % (self.prefix, payload)
             listener.send(frame if listener.is_combined else payload)
+        self.sent += bool(self.listeners)
+
+    def publish_timed(self, now_ns: int, write: Callable[[int], bytes]) -> None:
+        """Sends one payload to everybody who listens, in the time unit that each wants.
+
+        Args:
+            now_ns: epoch ns.
+            write: answers the payload with its time as given; called once for each unit.
+        """
+        payloads: dict[int, bytes] = {}
+        frames: dict[int, bytes] = {}
+        for listener in tuple(self.listeners):
+            unit_ns = listener.unit_ns
+            payload = payloads.get(unit_ns) or payloads.setdefault(
+                unit_ns, write(now_ns // unit_ns)
+            )
+            if listener.is_combined:
+                payload = frames.get(unit_ns) or frames.setdefault(
+                    unit_ns, b"%b%b}" % (self.prefix, payload)
+                )
+            listener.send(payload)
         self.sent += bool(self.listeners)
 
     def publish_frame(self, frame: bytes, payload_of: Callable[[], bytes]) -> None:
@@ -135,12 +164,20 @@ class StreamSession:
         is_combined: which wrapping it wants.
         path: in front of /stream or /ws; streams of another path stay silent, and at a path that
             the venue has retired everything does.
+        unit_ns: of the times that it wants.
     """
 
     def __init__(
-        self, hub: StreamHub, names: Iterable[str], *, is_combined: bool, path: str = ""
+        self,
+        hub: StreamHub,
+        names: Iterable[str],
+        *,
+        is_combined: bool,
+        path: str = "",
+        unit_ns: int = NS_PER_MS,
     ) -> None:
         self.is_combined = is_combined
+        self.unit_ns = unit_ns
         self._hub = hub
         self._names = tuple(names)
         self._path = path
@@ -314,8 +351,9 @@ def open_session(path: str, query: str, hub: StreamHub) -> StreamSession | None:
     prefixes = (*(line.path for line in hub.venue.lines), *hub.venue.retired)
     prefix = next((one for one in prefixes if path.startswith((f"{one}/stream", f"{one}/ws"))), "")
     path = path.removeprefix(prefix)
+    given = parse_qs(query)
     if path == "/stream":
-        streams = parse_qs(query).get("streams", [""])[0]
+        streams = given.get("streams", [""])[0]
         is_combined = True
     elif path == "/ws" or path.startswith("/ws/"):
         streams = path[len("/ws/") :]
@@ -325,4 +363,6 @@ def open_session(path: str, query: str, hub: StreamHub) -> StreamSession | None:
     names = [name for name in streams.split("/") if name]
     if len(names) > hub.limits.streams_max:
         return None
-    return StreamSession(hub, names, is_combined=is_combined, path=prefix)
+    is_fine = hub.venue is SPOT and given.get("timeUnit", [""])[0] in MICROSECOND
+    unit_ns = NS_PER_US if is_fine else NS_PER_MS
+    return StreamSession(hub, names, is_combined=is_combined, path=prefix, unit_ns=unit_ns)

@@ -9,6 +9,7 @@ these books: their trades print, and they change depth.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from itertools import islice
 
 from config.settings import ExchangeSettings, MarketSettings
@@ -45,8 +46,10 @@ class SymbolMarket:
         self._arrivals = Arrivals(profile, draws)
         name = instrument.symbol.lower()
         self._top_channel = exchange.hub.feed(f"{name}@bookTicker")
-        self._trade_channel = exchange.hub.feed(f"{name}@trade")
-        self._many_channel = exchange.hub.feed(f"{name}@aggTrade")
+        self._prints = (
+            (exchange.hub.feed(f"{name}@trade"), self.writer.trade),
+            (exchange.hub.feed(f"{name}@aggTrade"), self.writer.many_trades),
+        )
         self._top: tuple[tuple[int, int], tuple[int, int]] | None = None
         self.book.take_changes()
         self._depth_id = self.book.update_id
@@ -93,12 +96,11 @@ class SymbolMarket:
 
     def publish_trade(self, fill: Fill, now_ns: int) -> None:
         """Sends one trade."""
-        facts = (self.listing.trade_id, fill.price_ticks, fill.quantity_lots, now_ns)
+        facts = (self.listing.trade_id, fill.price_ticks, fill.quantity_lots)
         is_sale = fill.taker_side == SELL
-        if self._trade_channel.listeners:
-            self._trade_channel.publish(self.writer.trade(*facts, buyer_is_maker=is_sale))
-        if self._many_channel.listeners:
-            self._many_channel.publish(self.writer.many_trades(*facts, buyer_is_maker=is_sale))
+        for channel, write in self._prints:
+            if channel.listeners:
+                channel.publish_timed(now_ns, partial(write, *facts, buyer_is_maker=is_sale))
 
     def depth(self, limit: int) -> bytes:
         """Answers a depth snapshot."""

@@ -46,26 +46,24 @@ class UsdmWriter(FrameWriter):
         return self._top % (update_id, *self._pair(bid), *self._pair(ask), time_ms, time_ms)
 
     def trade(
-        self, trade_id: int, price_ticks: int, lots: int, now_ns: int, *, buyer_is_maker: bool
+        self, trade_id: int, price_ticks: int, lots: int, time: int, *, buyer_is_maker: bool
     ) -> bytes:
         """Writes one trade."""
-        time_ms = now_ns // NS_PER_MS
         is_maker = b"true" if buyer_is_maker else b"false"
         return self._trade % (
-            time_ms,
-            time_ms,
+            time,
+            time,
             trade_id,
             *self._pair((price_ticks, lots)),
             is_maker,
         )
 
     def depth_update(
-        self, ids: tuple[int, int], before_id: int, sides: tuple[Levels, Levels], now_ns: int
+        self, ids: tuple[int, int], before_id: int, sides: tuple[Levels, Levels], time: int
     ) -> bytes:
         """Writes a depth difference; `pu` is the last update id of the one before it."""
-        time_ms = now_ns // NS_PER_MS
         bids, asks = map(self._levels, sides)
-        return self._depth % (time_ms, time_ms, *ids, before_id, bids, asks)
+        return self._depth % (time, time, *ids, before_id, bids, asks)
 
     def snapshot(self, update_id: int, bids: Levels, asks: Levels, now_ns: int) -> bytes:
         """Writes the body of a depth snapshot."""
