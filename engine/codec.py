@@ -291,6 +291,19 @@ def put_trade(
 
 
 @jit
+def price_and_quantity(
+    path: Words, stream: Words, at: int, end: int
+) -> tuple[tuple[int, int, int, int], int]:
+    """Reads `,"p":"..","q":".."`; answers ticks, lots, the places of both, and the place behind."""
+    data = data_of(path)
+    at = match(data, at, end, _PRICE)
+    ticks, at, price_places = price(path, stream, at, end)
+    at = match(data, at, end, _QUANTITY)
+    lots, at, quantity_places = quantity(path, stream, at, end)
+    return (ticks, lots, price_places, quantity_places), at
+
+
+@jit
 def trade(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
     """Reads a trade or aggTrade frame from behind its stream name; answers 1, FULL or ODD."""
     data = data_of(path)
@@ -300,10 +313,7 @@ def trade(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
     at = symbol(path, stream, at, end)
     at = match(data, at, end, _TRADE_ID if is_single else _AGGREGATE_ID)
     trade_id, at = whole(data, at, end)
-    at = match(data, at, end, _PRICE)
-    ticks, at, price_places = price(path, stream, at, end)
-    at = match(data, at, end, _QUANTITY)
-    lots, at, quantity_places = quantity(path, stream, at, end)
+    traded, at = price_and_quantity(path, stream, at, end)
     if not is_single:
         at = first_and_last(data, at, end)
     at = match(data, at, end, _TIME)
@@ -314,8 +324,9 @@ def trade(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
     at = behind if behind >= 0 else match(data, at, end, _FALSE)
     if match(data, at, end, _END) != end:
         return ODD
-    terms = (trade_id, ticks, lots, price_places, quantity_places)
-    return put_trade(path, stream, 0, terms, is_maker_buyer, (time_ns(venue), read_ns))
+    return put_trade(
+        path, stream, 0, (trade_id, *traded), is_maker_buyer, (time_ns(venue), read_ns)
+    )
 
 
 @jit

@@ -11,10 +11,9 @@ from engine.codec import (
     first_and_last,
     literal,
     maker,
-    price,
+    price_and_quantity,
     put_quote,
     put_trade,
-    quantity,
     symbol,
     time_ns,
 )
@@ -50,7 +49,6 @@ _AGGREGATE_HEAD = literal('","data":{"e":"aggTrade","E":')
 _MARK_HEAD = literal('","data":{"e":"markPriceUpdate","E":')
 _TIME, _EVENT = literal(',"T":'), literal(',"E":')
 _TRADE_ID, _AGGREGATE_ID = literal('","t":'), literal('","a":')
-_PRICE, _QUANTITY = literal(',"p":'), literal(',"q":')
 _ORIGIN, _MARKET = literal(',"X":"'), literal('MARKET"')
 _MARK, _SETTLE, _INDEX, _RATE = (literal(t) for t in ('","p":', ',"P":', ',"i":', ',"r":'))
 _END = literal("}}")
@@ -105,16 +103,14 @@ def trade(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
     at = symbol(path, stream, at, end)
     at = match(data, at, end, _TRADE_ID)
     trade_id, at = whole(data, at, end)
-    at = match(data, at, end, _PRICE)
-    ticks, at, price_places = price(path, stream, at, end)
-    at = match(data, at, end, _QUANTITY)
-    lots, at, quantity_places = quantity(path, stream, at, end)
+    traded, at = price_and_quantity(path, stream, at, end)
     flags, at = _origin(data, at, end)
     is_maker_buyer, at = maker(data, at, end)
     if match(data, at, end, _END) != end:
         return ODD
-    terms = (trade_id, ticks, lots, price_places, quantity_places)
-    return put_trade(path, stream, flags, terms, is_maker_buyer, (time_ns(venue), read_ns))
+    return put_trade(
+        path, stream, flags, (trade_id, *traded), is_maker_buyer, (time_ns(venue), read_ns)
+    )
 
 
 @jit
@@ -126,18 +122,16 @@ def aggregate(path: Words, stream: Words, at: int, end: int, read_ns: int) -> in
     at = symbol(path, stream, at, end)
     at = match(data, at, end, _AGGREGATE_ID)
     trade_id, at = whole(data, at, end)
-    at = match(data, at, end, _PRICE)
-    ticks, at, price_places = price(path, stream, at, end)
-    at = match(data, at, end, _QUANTITY)
-    lots, at, quantity_places = quantity(path, stream, at, end)
+    traded, at = price_and_quantity(path, stream, at, end)
     at = first_and_last(data, at, end)
     at = match(data, at, end, _TIME)
     venue, at = whole(data, at, end)
     is_maker_buyer, at = maker(data, at, end)
     if match(data, at, end, _END) != end:
         return ODD
-    terms = (trade_id, ticks, lots, price_places, quantity_places)
-    return put_trade(path, stream, 0, terms, is_maker_buyer, (time_ns(venue), read_ns))
+    return put_trade(
+        path, stream, 0, (trade_id, *traded), is_maker_buyer, (time_ns(venue), read_ns)
+    )
 
 
 @jit

@@ -37,6 +37,7 @@ class Truth:
     """The exchange's own book at every update id that left it. It listens like anybody else."""
 
     is_combined = True
+    unit_ns = 1_000_000
 
     def __init__(self, server: ExchangeServer) -> None:
         exchange = server._exchange
