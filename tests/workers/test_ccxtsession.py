@@ -108,7 +108,7 @@ def test_a_grid_comes_from_either_precision_mode() -> None:
     assert (other.tick, other.lot) == (Decimal("0.01"), Decimal(1))
 
 
-def _pointed(port: int, *, watches: bool) -> Client:
+def pointed(port: int, *, watches: bool) -> Client:
     """Ccxt's own client of the real venue, its addresses ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,7 +129,7 @@ def _pointed(port: int, *, watches: bool) -> Client:
 def test_ccxt_at_our_exchange_ends_with_the_exchanges_own_book(watches: bool) -> None:  # noqa: FBT001
     async def run() -> None:
         async with serving() as (_, port):
-            client = _pointed(port, watches=watches)
+            client = pointed(port, watches=watches)
             streams = ("bookTicker", "depth@100ms")
             session = CcxtSession("ccxt:binance", ("BTCUSDT",), streams, client)
             frames: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1_000)
@@ -179,7 +179,7 @@ def test_a_lost_venue_makes_the_book_stale_and_then_ends_the_session_in_one_line
             came.set()
 
         async with serving() as (_, port):
-            client = _pointed(port, watches=watches)
+            client = pointed(port, watches=watches)
             session = CcxtSession("ccxt:binance", ("BTCUSDT",), ("depth@100ms",), client)
             await session.open()
             running = asyncio.create_task(session.run(keep))
