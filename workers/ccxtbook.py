@@ -72,12 +72,12 @@ def instrument_of(index: int, symbol: str, market: Mapping[str, Any], mode: int)
     made = _finer(made)
     least = (limits.get("amount") or {}).get("min")
     notional = (limits.get("cost") or {}).get("min")
-    changes: dict[str, int] = {}
+    step = made.quantity_step_lots
+    changes = {"quantity_lots_min": step, "market_lots_min": step}
     if least is not None:
         # A venue may write a minimum between two lots; the next lot up is the true minimum.
-        step = made.quantity_step_lots
         lots = -int(-exact(least, "minimum", symbol) // (made.lot * step)) * step
-        changes["quantity_lots_min"] = max(step, lots)
+        changes["quantity_lots_min"] = changes["market_lots_min"] = max(step, lots)
     if notional is not None:
         unit = made.tick * made.lot
         changes["notional_min"] = -int(-exact(notional, "minimum cost", symbol) // unit)
