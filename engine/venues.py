@@ -116,7 +116,10 @@ USDM: Final = Market(
 MARKETS: Final = (SPOT, USDM)
 # Any venue of ccxt's: workers/ccxtsession.py writes what comes as frames of spot.
 CCXT_PREFIX: Final = "ccxt:"
-CCXT: Final = SPOT._replace(kind=CCXT_PREFIX, rest_prefix="", query="")
+# Its snapshots are books that ccxt holds anyway: they weigh nothing.
+CCXT: Final = SPOT._replace(
+    kind=CCXT_PREFIX, rest_prefix="", query="", snapshot_weights=((SPOT.snapshot_levels_max, 0),)
+)
 
 
 def market_of(text: str) -> Market:

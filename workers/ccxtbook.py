@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from engine.instruments import Instrument
+from workers.ingest_instruments import DECIMALS_MAX as SPARE_TO
+from workers.ingest_instruments import SPARE_DECIMALS
 
 DIGITS_MAX = 15  # significant decimal digits that a double holds exactly
 DECIMALS_MAX = 17  # that the codec's grids may have
@@ -67,26 +69,43 @@ def instrument_of(index: int, symbol: str, market: Mapping[str, Any], mode: int)
         quantity_decimals=amount[0], lot_units=amount[1],
     )  # fmt: skip
     limits = market.get("limits") or {}
+    made = _finer(made)
     least = (limits.get("amount") or {}).get("min")
     notional = (limits.get("cost") or {}).get("min")
-    changes: dict[str, int] = {}
+    step = made.quantity_step_lots
+    changes = {"quantity_lots_min": step, "market_lots_min": step}
     if least is not None:
         # A venue may write a minimum between two lots; the next lot up is the true minimum.
-        changes["quantity_lots_min"] = max(1, -int(-exact(least, "minimum", symbol) // made.lot))
+        lots = -int(-exact(least, "minimum", symbol) // (made.lot * step)) * step
+        changes["quantity_lots_min"] = changes["market_lots_min"] = max(step, lots)
     if notional is not None:
         unit = made.tick * made.lot
         changes["notional_min"] = -int(-exact(notional, "minimum cost", symbol) // unit)
     return msgspec.structs.replace(made, **changes)
 
 
+def _finer(made: Instrument) -> Instrument:
+    """Answers an instrument whose quantities may lie between two lots; see SPARE_DECIMALS."""
+    decimals = min(made.quantity_decimals + SPARE_DECIMALS, SPARE_TO)
+    if decimals <= made.quantity_decimals:
+        return made
+    step = made.lot_units * 10 ** (decimals - made.quantity_decimals)
+    return msgspec.structs.replace(
+        made, quantity_decimals=decimals, lot_units=1, quantity_step_lots=step
+    )
+
+
 class Frames:
     """One symbol's frames: whole order books in, differences with consecutive ids out."""
 
-    def __init__(self, instrument: Instrument, depth: str = "depth@100ms") -> None:
+    def __init__(
+        self, instrument: Instrument, depth: str = "depth@100ms", first_id: int = 0
+    ) -> None:
+        """Makes frames with ids behind `first_id`."""
         self.instrument = instrument
         self.is_fresh = False  # a whole book came since the last fault
-        self._depth, self._last_id, self._trade_id = depth, 0, 0
-        self._quote_id = 0
+        self._depth = depth
+        self._last_id = self._trade_id = self._quote_id = first_id
         self._bids: Side = {}
         self._asks: Side = {}
 
@@ -150,6 +169,10 @@ class Frames:
             "T": trade["timestamp"], "m": trade["side"] == "sell", "M": True,
         }  # fmt: skip
         return self._frame("trade", data)
+
+    def rejected(self, stream: str, error: ValueError) -> bytes:
+        """Answers a frame for what cannot be said exactly: the feed rejects and counts it."""
+        return self._frame(stream, {"e": "rejected", "error": str(error)})
 
     def _price(self, value: object) -> str:
         read = exact(value, "price", self.instrument.symbol)

@@ -21,7 +21,9 @@ FAULTS_MAX = 8  # in a row of one subscription; then `run` gives up and its call
 FAULT_WAIT_S = 1.0
 SEEN_MAX = 2_048  # trades remembered while polling, which answers the same ones again
 LEVELS = 100
+IDS_PER_MS = 100  # more than ccxt can bring frames of one symbol
 OnFrame = Callable[[bytes], None]
+Seen = dict[str, deque[object]]
 Step = Callable[[], Coroutine[None, None, None]]
 
 
@@ -62,7 +64,15 @@ def make_client(kind: str) -> Client:
 
 
 class CcxtSession:
-    """Subscriptions of some symbols of one venue; `client` None: ccxt's of `kind`."""
+    """Subscriptions of some symbols of one venue.
+
+    Args:
+        kind: as in `[venue]`.
+        symbols: in index order.
+        streams: as in `[market]`.
+        client: ccxt's own of `kind` when None.
+        seen: ids of trades by symbol that a session before this one has brought.
+    """
 
     def __init__(
         self,
@@ -70,12 +80,15 @@ class CcxtSession:
         symbols: Sequence[str],
         streams: Sequence[str],
         client: Client | None = None,
+        seen: Seen | None = None,
     ) -> None:
         self._client = make_client(kind) if client is None else client
         self._client.number = str  # ccxt hands out numbers as the text they came in
         self._kind, self._symbols, self._streams = kind, tuple(symbols), tuple(streams)
         self._frames: dict[str, Frames] = {}
         self._names: dict[str, str] = {}  # ours to ccxt's
+        self._seen: Seen = {} if seen is None else seen
+        self._whole = {symbol: asyncio.Event() for symbol in symbols}
 
     async def open(self) -> None:
         """Loads the markets; raises ValueError when one is unknown, ConnectionError when away."""
@@ -97,7 +110,9 @@ class CcxtSession:
                     f"symbol={symbol}"
                 )
             made = instrument_of(index, symbol, market, self._client.precisionMode)
-            self._frames[symbol], self._names[symbol] = Frames(made, depth), market["symbol"]
+            # ids that rise from session to session and from process to process
+            self._frames[symbol] = Frames(made, depth, _now_ms() * IDS_PER_MS)
+            self._names[symbol] = market["symbol"]
 
     def instruments(self) -> tuple[Instrument, ...]:
         """Answers the instruments in the order of the symbols, after `open`."""
@@ -107,12 +122,16 @@ class CcxtSession:
         """Answers a REST depth body; raises LookupError before a whole book came: retry."""
         return self._frames[symbol].snapshot()
 
+    async def whole(self, symbol: str) -> None:
+        """Waits until `snapshot` has an answer."""
+        await self._whole[symbol].wait()
+
     async def run(self, on_frame: OnFrame) -> None:
         """Hands every frame to `on_frame` until cancelled.
 
         Raises:
             ConnectionError: a subscription failed FAULTS_MAX times in a row.
-            ValueError: the venue sent a number that is not exact or off its grid.
+            ValueError: a book held a number that is not exact or off its grid, as many times.
         """
         try:
             async with asyncio.TaskGroup() as group:
@@ -150,17 +169,24 @@ class CcxtSession:
                 await step()
                 faults = 0
             except Exception as error:
-                if not _is_fault(error):
+                if not (_is_fault(error) or isinstance(error, ValueError)):
                     raise
                 faults += 1
-                if on_fault is not None and self._frames[symbol].is_fresh:
-                    on_fault(self._frames[symbol].fault(_now_ms()))
+                if on_fault is not None:
+                    self._fault(symbol, on_fault)
                 if faults >= FAULTS_MAX:
+                    if isinstance(error, ValueError):
+                        raise
                     raise ConnectionError(
                         f"ccxt must keep its subscription: kind={self._kind} symbol={symbol} "
                         f"faults={faults} error={type(error).__name__}"
                     ) from error
                 await asyncio.sleep(FAULT_WAIT_S * faults)
+
+    def _fault(self, symbol: str, on_frame: OnFrame) -> None:
+        self._whole[symbol].clear()
+        if self._frames[symbol].is_fresh:
+            on_frame(self._frames[symbol].fault(_now_ms()))
 
     def _book_step(self, symbol: str, on_frame: OnFrame, *, depth: bool, tops: bool) -> Step:
         frames, name = self._frames[symbol], self._names[symbol]
@@ -173,6 +199,7 @@ class CcxtSession:
             frame = frames.book(book["bids"], book["asks"], book.get("timestamp") or _now_ms())
             if frame and depth:
                 on_frame(frame)
+            self._whole[symbol].set()
             if frame and tops and (top := frames.top()):
                 on_frame(top)
 
@@ -182,14 +209,18 @@ class CcxtSession:
         frames, name = self._frames[symbol], self._names[symbol]
         watches = bool(self._client.has.get("watchTrades"))
         ask = self._client.watch_trades if watches else self._client.fetch_trades
-        seen: deque[object] = deque(maxlen=SEEN_MAX)
+        seen = self._seen.setdefault(symbol, deque(maxlen=SEEN_MAX))
 
         async def step() -> None:
             for trade in await ask(name):
                 known = trade.get("id") or (trade["timestamp"], trade["price"], trade["amount"])
                 if known not in seen:
                     seen.append(known)
-                    on_frame(frames.trade(trade))
+                    try:
+                        frame = frames.trade(trade)
+                    except ValueError as error:
+                        frame = frames.rejected("trade", error)
+                    on_frame(frame)
 
         return step
 
@@ -198,7 +229,11 @@ class CcxtSession:
 
         async def step() -> None:
             t = (await self._client.watch_bids_asks([name]))[name]
-            on_frame(frames.quote(t["bid"], t["bidVolume"], t["ask"], t["askVolume"]))
+            try:
+                frame = frames.quote(t["bid"], t["bidVolume"], t["ask"], t["askVolume"])
+            except ValueError as error:
+                frame = frames.rejected("bookTicker", error)
+            on_frame(frame)
 
         return step
 

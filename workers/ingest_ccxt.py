@@ -7,11 +7,11 @@ import time
 
 from engine.codec_feed import Feed
 from engine.instruments import Instrument
-from workers.ccxtsession import CcxtSession, Client
+from workers.ccxtsession import CcxtSession, Client, Seen
 from workers.context import AgentContext
 from workers.ingest_backoff import Backoff
 from workers.ingest_instruments import InstrumentError
-from workers.ingest_line import AnyLine, LinePlan, Owner
+from workers.ingest_line import OPEN_TRIES_MAX, AnyLine, LinePlan, Owner
 from workers.ingest_native import backoff_of, books_of_names
 from workers.rest import Answer, RestError
 
@@ -23,17 +23,37 @@ class CcxtSource:
         """Binds ccxt's client of `[venue] kind`, or a given one."""
         self._context, self._client = context, client
         self._line: CcxtLine | None = None
+        self._seen: Seen = {}
 
     def make(self, symbols: tuple[str, ...]) -> CcxtSession:
         """Makes a session; raises InstrumentError when ccxt or the venue is not there."""
         settings = self._context.settings
         try:
-            return CcxtSession(settings.venue.kind, symbols, settings.market.streams, self._client)
+            return CcxtSession(
+                settings.venue.kind, symbols, settings.market.streams, self._client, self._seen
+            )
         except ValueError as error:
             raise InstrumentError(str(error)) from None
 
     async def learn(self, symbols: tuple[str, ...]) -> tuple[Instrument, ...]:
-        """Answers the instruments; raises ConnectionError, InstrumentError."""
+        """Answers the instruments.
+
+        Raises:
+            ConnectionError: the venue could not be reached in OPEN_TRIES_MAX tries.
+            InstrumentError: the venue does not list a symbol, or not with a grid.
+        """
+        backoff = backoff_of(self._context)
+        while True:
+            try:
+                return await self._learn_once(symbols)
+            except ConnectionError as error:
+                if backoff.tries >= OPEN_TRIES_MAX:
+                    raise
+                self._context.logger.warning("venue not reached", error=str(error))
+                self._context.stats.error(str(error))
+                await asyncio.sleep(backoff.next_s())
+
+    async def _learn_once(self, symbols: tuple[str, ...]) -> tuple[Instrument, ...]:
         session = self.make(symbols)
         try:
             await session.open()
@@ -45,15 +65,18 @@ class CcxtSource:
                 await session.close()
 
     async def get(self, path: str, **parameters: str) -> Answer:
-        """Answers the last whole book as a snapshot; raises RestError before there is one."""
+        """Answers the last whole book as a snapshot, once there is one.
+
+        Raises:
+            RestError: ccxt is not connected.
+        """
         del path
         session = self._line.ccxt if self._line is not None else None
         if session is None:
             raise RestError("ccxt must be connected")
-        try:
-            return Answer(session.snapshot(parameters["symbol"]), time.monotonic_ns())
-        except LookupError as error:
-            raise RestError(str(error)) from None
+        symbol = parameters["symbol"]
+        await session.whole(symbol)  # cancelled by the agent when the line is lost
+        return Answer(session.snapshot(symbol), time.monotonic_ns())
 
     def lines(self, feed: Feed, owner: Owner) -> tuple[AnyLine, ...]:
         """Makes the one line that carries everything."""
@@ -102,27 +125,46 @@ class CcxtLine:
         """Keeps a session up until it is stopped or cancelled.
 
         Raises:
-            ConnectionError, ValueError: the venue sent what cannot be read exactly.
+            ConnectionError: the venue was never reached in OPEN_TRIES_MAX tries.
+            ValueError: a book of the venue's cannot be read exactly.
         """
         symbols = tuple(instrument.symbol for instrument in self._feed.plan.instruments)
         while not self._is_ending:
             session = self._source.make(symbols)
             self._ended.clear()
-            why = ""
+            why: str | None = None
             try:
-                await session.open()
-                self._feed.unfence(self.plan.names)
-                self.ccxt = session
-                self._owner.connected(self)
-                self.is_connected.set()
-                await self._until_end(session)
-            except ConnectionError as error:
-                why = str(error)
+                if await self._open(session):
+                    why = await self._serve(session)
             finally:
                 self.ccxt = None
                 await session.close()
-            if not self._is_ending:
+            if why is not None and not self._is_ending:
                 await self._owner.lost(self, why)
+
+    async def _open(self, session: CcxtSession) -> bool:
+        """Opens a session; False when the venue could not be reached, after a wait."""
+        try:
+            await session.open()
+        except ConnectionError as error:
+            self._owner.logger.warning("stream not reached", error=str(error))
+            if not self.is_connected.is_set() and self.backoff.tries >= OPEN_TRIES_MAX:
+                raise
+            await asyncio.sleep(self.backoff.next_s())
+            return False
+        return True
+
+    async def _serve(self, session: CcxtSession) -> str:
+        """Stays while the session is well; answers why it ended."""
+        self._feed.unfence(self.plan.names)
+        self.ccxt = session
+        self._owner.connected(self)
+        self.is_connected.set()
+        try:
+            await self._until_end(session)
+        except ConnectionError as error:
+            return str(error)
+        return ""
 
     async def _until_end(self, session: CcxtSession) -> None:
         running = asyncio.create_task(session.run(self._take))

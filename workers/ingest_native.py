@@ -7,6 +7,7 @@ the other one.
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 from typing import Protocol
 
 import msgspec
@@ -18,7 +19,7 @@ from engine.venues import market_of
 from workers.context import AgentContext
 from workers.endpoints import Endpoints, endpoints
 from workers.ingest_backoff import Backoff
-from workers.ingest_instruments import SPARE_DECIMALS, instruments_of
+from workers.ingest_instruments import SPARE_DECIMALS, InstrumentError, instruments_of
 from workers.ingest_line import OPEN_TRIES_MAX, AnyLine, Line, LinePlan, Owner
 from workers.rest import Answer, Rest, RestError
 
@@ -93,14 +94,24 @@ class NativeSource:
         self._backoff.reset()
         while self._backoff.tries < OPEN_TRIES_MAX:
             try:
-                return (await self.get(self._market.info_path, symbols=listed)).body
+                return await self._ask_once(listed)
             except ConnectionError as error:
                 self._context.logger.warning("venue not reached", error=str(error))
                 self._context.stats.error(str(error))  # the supervisor shows it while we try on
                 wait_s = error.retry_after_s if isinstance(error, RestError) else 0.0
                 await asyncio.sleep(max(wait_s, self._backoff.next_s()))
         self._backoff.reset()
-        return (await self.get(self._market.info_path, symbols=listed)).body
+        return await self._ask_once(listed)
+
+    async def _ask_once(self, listed: str) -> bytes:
+        try:
+            return (await self.get(self._market.info_path, symbols=listed)).body
+        except RestError as error:
+            if error.status != HTTPStatus.BAD_REQUEST:
+                raise
+            raise InstrumentError(  # asking again would not help
+                f"the venue must list every symbol: symbols={listed} error={error}"
+            ) from None
 
     async def get(self, path: str, **parameters: str) -> Answer:
         """Gets `path`; raises RestError."""

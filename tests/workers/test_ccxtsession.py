@@ -6,7 +6,7 @@ import asyncio
 import json
 import warnings
 from decimal import Decimal
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ from engine.records import BookState
 from tests.engine.scratch_feed import BTCUSDT, fields, scratch_feed
 from tests.workers.exchange.clients import DEADLINE_S, serving
 from workers.ccxtbook import Frames, exact, instrument_of
-from workers.ccxtsession import CcxtSession, Client, make_client
+from workers.ccxtsession import CcxtSession, Client, Seen, make_client
 
 Book = dict[int, int]
 BOOKS = st.lists(
@@ -104,11 +104,61 @@ def test_a_grid_comes_from_either_precision_mode() -> None:
 
     one, other = instrument_of(0, "AB", market, 4), instrument_of(0, "AB", places, 2)
 
-    assert (one.tick, one.lot) == (Decimal("0.05"), Decimal("0.0001"))
-    assert (other.tick, other.lot) == (Decimal("0.01"), Decimal(1))
+    assert (one.tick, one.quantity(one.quantity_step_lots)) == (Decimal("0.05"), Decimal("0.0001"))
+    assert (other.tick, other.quantity(other.quantity_step_lots)) == (Decimal("0.01"), Decimal(1))
 
 
-def _pointed(port: int, *, watches: bool) -> Client:
+def test_a_resting_quantity_off_todays_lot_is_read_exactly() -> None:
+    market = {"base": "A", "quote": "B", "precision": {"price": "0.01", "amount": "0.00001"}}
+    made = instrument_of(0, "AB", market, 4)
+
+    frame = Frames(made).book([["1.00", "25.42618900"]], [], 1)
+
+    assert json.loads(frame)["data"]["b"] == [["1.00", "25.42618900"]]
+    assert made.lots(Decimal("25.42618900")) == 2_542_618_900
+    assert made.quantity_lots_min == 1_000
+
+
+def test_trades_that_a_session_before_has_brought_do_not_come_again() -> None:
+    class Polled:
+        """A venue that is asked for trades, and always answers the last two."""
+
+        has: ClassVar = {"fetchTrades": True}
+        precisionMode = 4  # noqa: N815 - ccxt's name
+        market: ClassVar = {
+            "spot": True, "base": "A", "quote": "B", "symbol": "A/B",
+            "precision": {"price": "0.01", "amount": "1"},
+        }  # fmt: skip
+
+        async def load_markets(self) -> dict[str, Any]:
+            return {"A/B": self.market}
+
+        async def fetch_trades(self, _: str) -> list[dict[str, Any]]:
+            await asyncio.sleep(0)
+            same = {"side": "buy", "timestamp": 1, "price": "1.00", "amount": "1"}
+            return [same | {"id": number} for number in ("7", "8")]
+
+    async def frames_of(seen: Seen) -> list[bytes]:
+        client: Any = Polled()
+        session = CcxtSession("ccxt:polled", ("AB",), ("trade",), client, seen)
+        await session.open()
+        frames: list[bytes] = []
+        running = asyncio.create_task(session.run(frames.append))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        return frames
+
+    async def run() -> None:
+        seen: Seen = {}
+        assert [json.loads(frame)["data"]["t"] for frame in await frames_of(seen)] == [7, 8]
+        assert await frames_of(seen) == []
+
+    asyncio.run(run())
+
+
+def pointed(port: int, *, watches: bool) -> Client:
     """Ccxt's own client of the real venue, its addresses ours."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -129,7 +179,7 @@ def _pointed(port: int, *, watches: bool) -> Client:
 def test_ccxt_at_our_exchange_ends_with_the_exchanges_own_book(watches: bool) -> None:  # noqa: FBT001
     async def run() -> None:
         async with serving() as (_, port):
-            client = _pointed(port, watches=watches)
+            client = pointed(port, watches=watches)
             streams = ("bookTicker", "depth@100ms")
             session = CcxtSession("ccxt:binance", ("BTCUSDT",), streams, client)
             frames: asyncio.Queue[bytes] = asyncio.Queue(maxsize=1_000)
@@ -179,7 +229,7 @@ def test_a_lost_venue_makes_the_book_stale_and_then_ends_the_session_in_one_line
             came.set()
 
         async with serving() as (_, port):
-            client = _pointed(port, watches=watches)
+            client = pointed(port, watches=watches)
             session = CcxtSession("ccxt:binance", ("BTCUSDT",), ("depth@100ms",), client)
             await session.open()
             running = asyncio.create_task(session.run(keep))
