@@ -27,10 +27,18 @@ from workers.exchange import depth_streams, synthetic_market
 from workers.exchange.server import ExchangeServer
 
 SYMBOL = "BTCUSDT"
-STEP_NS = 4_000_000  # between depth frames, instead of the market's own 100 ms
+STEP_MS = 4  # between depth frames, instead of the market's own 100 ms
 FRAMES_MIN = 60
 Levels = dict[Decimal, Decimal]
 Book = tuple[Levels, Levels]
+
+
+def hasten(monkeypatch: pytest.MonkeyPatch, step_ms: int) -> None:
+    """Lets the exchange send depth@100ms more often."""
+    for periods in (depth_streams.SPOT_DEPTHS, depth_streams.USDM_DEPTHS):
+        monkeypatch.setitem(periods, "depth@100ms", step_ms)
+    step_ns = step_ms * depth_streams.NS_PER_MS
+    monkeypatch.setattr(synthetic_market, "step_ns", lambda _: step_ns)
 
 
 class Truth:
@@ -181,10 +189,7 @@ def test_book_that_is_not_stale_is_the_exchanges_own(
     monkeypatch: pytest.MonkeyPatch,
     market: Market,
 ) -> None:
-    step_ms = STEP_NS // 1_000_000
-    for periods in (depth_streams.SPOT_DEPTHS, depth_streams.USDM_DEPTHS):
-        monkeypatch.setitem(periods, "depth@100ms", step_ms)
-    monkeypatch.setattr(synthetic_market, "step_ns", lambda _: STEP_NS)
+    hasten(monkeypatch, STEP_MS)
     number = 0
 
     @profile(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
