@@ -82,7 +82,7 @@ def _origin(data: Bytes, at: int, end: int) -> tuple[int, int]:
     if behind >= 0 or at < 0:
         return 0, behind
     start = at
-    while at < end and at - start < _ORIGIN_MAX:
+    while at < end and at - start <= _ORIGIN_MAX:
         letter = data[at]
         if letter == _QUOTE:
             return TRADE_OFF_BOOK, at + 1 if at > start else -1

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from time import monotonic, monotonic_ns
@@ -109,7 +110,14 @@ class FrameSession(asyncio.BufferedProtocol):
         host, port = parts.hostname or "", parts.port or (443 if is_secure else 80)
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(OPEN_S_MAX):
-            await loop.create_connection(lambda: self, host, port, ssl=is_secure or None)
+            try:
+                await loop.create_connection(lambda: self, host, port, ssl=is_secure or None)
+            except ssl.SSLError as error:
+                why = getattr(error, "verify_message", "") or error.reason
+                raise ConnectionError(
+                    f"the venue must show a certificate that is trusted: host={host}:{port} "
+                    f"error={why}; SSL_CERT_FILE names a file of others to trust"
+                ) from None
             assert self._transport is not None, "what is connected has told us"
             target = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
             self._transport.write(framewalk.request(parts.netloc, target, self._key))

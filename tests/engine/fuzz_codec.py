@@ -44,7 +44,7 @@ MARKETS = {market.name: market for market in (SPOT, USDM)}
 INSTRUMENTS = (BTCUSDT, ETHUSDT, COARSE)
 FRAMES_PER_FEED = 4_096  # then a fresh feed, so that no state hides a fault for ever
 REJECTED = "ingest_rejected_frames_total"
-DATA_KINDS = (Kind.QUOTE, Kind.TRADE, Kind.DEPTH)
+DATA_KINDS = (Kind.QUOTE, Kind.TRADE, Kind.DEPTH, Kind.MARK)
 Oracle = Callable[[bytes, str, Instrument], Wanted | None]
 
 

@@ -51,6 +51,17 @@ def make_trade(rng: Rng, one: Instrument, number: int) -> bytes:
     return trade_frame(number, price_of(rng, one), small, maker=maker, symbol=one.symbol)
 
 
+def make_aggregate(rng: Rng, one: Instrument, number: int) -> bytes:
+    data = {
+        "e": "aggTrade", "E": 1_723_161_255_343, "s": one.symbol, "a": number,
+        "p": price_of(rng, one), "q": f"{one.quantity(int(rng.integers(1, 100_000))):f}",
+        "f": number, "l": number + int(rng.integers(0, 50)), "T": 1_723_161_255_342,
+        "m": bool(rng.integers(0, 2)), "M": True,
+    }  # fmt: skip
+    whole = {"stream": f"{one.symbol.lower()}@aggTrade", "data": data}
+    return json.dumps(whole, separators=(",", ":")).encode()
+
+
 def make_depth(rng: Rng, one: Instrument, number: int) -> bytes:
     last = number + int(rng.integers(0, 50))
     return depth_frame(number, last, levels_of(rng, one), levels_of(rng, one), one.symbol)
@@ -62,10 +73,13 @@ def make_snapshot(rng: Rng, one: Instrument, number: int) -> bytes:
 
 SPOT = Market(
     "spot",
-    {"bookTicker": make_quote, "trade": make_trade, "depth": make_depth, SNAPSHOT: make_snapshot},
+    {
+        "bookTicker": make_quote, "trade": make_trade, "aggTrade": make_aggregate,
+        "depth": make_depth, SNAPSHOT: make_snapshot,
+    },
     SPOT_READERS,
-    STREAMS,
-)
+    (*STREAMS, "aggTrade"),
+)  # fmt: skip
 
 
 def _place(rng: Rng, frame: bytes) -> int:

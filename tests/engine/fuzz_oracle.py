@@ -93,17 +93,30 @@ def quote(one: Instrument, data: dict[str, Any]) -> Wanted:
     return Wanted(values, [])
 
 
-def trade(one: Instrument, data: dict[str, Any]) -> Wanted:
-    if data["e"] != "trade" or not isinstance(data["m"], bool):
+def read_trade(one: Instrument, data: dict[str, Any], event: str, key: str) -> Wanted:
+    """Reads a trade of either form; what it does not say of its origin was made on the book."""
+    if data["e"] != event or not isinstance(data["m"], bool):
         raise ValueError(data)
+    number(data["E"])
     values = {
-        "trade_id": number(data["t"]),
+        "trade_id": number(data[key]),
         "price_ticks": ticks(one, data["p"]),
         "quantity_lots": lots(one, data["q"]),
         "aggressor_side": int(Side.SELL if data["m"] else Side.BUY),
         "venue_ns": venue_ns(data["T"]),
+        "flags": 0,
     }
     return Wanted(values, [])
+
+
+def trade(one: Instrument, data: dict[str, Any]) -> Wanted:
+    return read_trade(one, data, "trade", "t")
+
+
+def aggregate(one: Instrument, data: dict[str, Any]) -> Wanted:
+    number(data["f"])
+    number(data["l"])
+    return read_trade(one, data, "aggTrade", "a")
 
 
 def depth(one: Instrument, data: dict[str, Any]) -> Wanted:
@@ -119,7 +132,9 @@ def snapshot(one: Instrument, data: dict[str, Any]) -> Wanted:
     return Wanted({"first_id": last, "last_id": last}, levels(one, data["bids"], data["asks"]))
 
 
-SPOT_READERS: dict[str, Reader] = {"bookTicker": quote, "trade": trade, "depth": depth}
+SPOT_READERS: dict[str, Reader] = {
+    "bookTicker": quote, "trade": trade, "aggTrade": aggregate, "depth": depth,
+}  # fmt: skip
 
 
 def wanted(

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from engine.instruments import Instrument
-from engine.records import Side
+from engine.records import TRADE_OFF_BOOK
 from tests.engine.fuzz_mutate import SNAPSHOT, Market, Rng, levels_of, make_snapshot, price_of
 from tests.engine.fuzz_mutate import quantity_of as lots_of
 from tests.engine.fuzz_oracle import (
     Wanted,
+    aggregate,
     levels,
-    lots,
     number,
     quote,
-    ticks,
+    read_trade,
     venue_ns,
 )
+from tests.engine.scratch_feed import exact_steps
 
 MS = 1_723_161_255_343
+ORIGINS = ("MARKET", "INSURANCE_FUND", "NA", "MARKETS", "MARKE", "A" * 24)
+ORIGIN = re.compile("[A-Z_]{1,24}")
 
 
 def _frame(stream: str, one: Instrument, data: dict[str, object]) -> bytes:
@@ -40,7 +44,7 @@ def make_trade(rng: Rng, one: Instrument, last: int) -> bytes:
     data = {
         "e": "trade", "E": MS + 1, "T": MS, "s": one.symbol, "t": last, "p": price_of(rng, one),
         "q": f"{one.quantity(int(rng.integers(1, 100_000))):f}",
-        "X": ("MARKET", "INSURANCE_FUND")[int(rng.integers(0, 2))], "m": bool(rng.integers(0, 2)),
+        "X": ORIGINS[int(rng.integers(0, len(ORIGINS)))], "m": bool(rng.integers(0, 2)),
     }  # fmt: skip
     return _frame("trade", one, data)
 
@@ -63,6 +67,21 @@ def make_depth(rng: Rng, one: Instrument, last: int) -> bytes:
     return _frame("depth@100ms", one, data)
 
 
+def _e8_of(rng: Rng) -> str:
+    units = int(rng.integers(0, 10 ** int(rng.integers(1, 17))))
+    sign = "-" if rng.integers(0, 4) == 0 else ""
+    return f"{sign}{units // 10**8}.{units % 10**8:08d}"
+
+
+def make_mark(rng: Rng, one: Instrument, last: int) -> bytes:
+    data = {
+        "e": "markPriceUpdate", "E": MS + last, "s": one.symbol, "p": _e8_of(rng),
+        "P": _e8_of(rng), "i": _e8_of(rng), "r": (_e8_of(rng), "")[int(rng.integers(0, 4) == 0)],
+        "T": (MS + 28_800_000, 0)[int(rng.integers(0, 2))],
+    }  # fmt: skip
+    return _frame("markPrice@1s", one, data)
+
+
 def read_quote(one: Instrument, data: dict[str, Any]) -> Wanted:
     if data["e"] != "bookTicker":
         raise ValueError(data)
@@ -71,26 +90,35 @@ def read_quote(one: Instrument, data: dict[str, Any]) -> Wanted:
     return Wanted(values, [])
 
 
-def _read_trade(one: Instrument, data: dict[str, Any], event: str, key: str) -> Wanted:
-    if data["e"] != event or not isinstance(data["m"], bool):
+def read_made(one: Instrument, data: dict[str, Any]) -> Wanted:
+    """Reads a trade; one whose origin is not the market was made off the book."""
+    origin = data["X"]
+    if not isinstance(origin, str) or not ORIGIN.fullmatch(origin):
         raise ValueError(data)
-    number(data["E"])
+    read = read_trade(one, data, "trade", "t")
+    return Wanted(read.values | {"flags": 0 if origin == "MARKET" else TRADE_OFF_BOOK}, [])
+
+
+def _signed_e8(text: object) -> int:
+    if not isinstance(text, str):
+        raise TypeError(text)
+    steps = exact_steps(text.removeprefix("-"), 8, 1)
+    return -steps if text.startswith("-") else steps
+
+
+def read_mark(one: Instrument, data: dict[str, Any]) -> Wanted:
+    del one  # eight decimals whatever the grid
+    if data["e"] != "markPriceUpdate":
+        raise ValueError(data)
     values = {
-        "trade_id": number(data[key]),
-        "price_ticks": ticks(one, data["p"]),
-        "quantity_lots": lots(one, data["q"]),
-        "aggressor_side": int(Side.SELL if data["m"] else Side.BUY),
-        "venue_ns": venue_ns(data["T"]),
+        "mark_e8": _signed_e8(data["p"]),
+        "index_e8": _signed_e8(data["i"]),
+        "settle_e8": _signed_e8(data["P"]),
+        "funding_e8": _signed_e8(data["r"] or "0"),  # a contract without funding says nothing
+        "next_funding_ns": venue_ns(data["T"]),
+        "venue_ns": venue_ns(data["E"]),
     }
     return Wanted(values, [])
-
-
-def read_trade(one: Instrument, data: dict[str, Any]) -> Wanted:
-    return _read_trade(one, data, "trade", "t")
-
-
-def read_aggregate(one: Instrument, data: dict[str, Any]) -> Wanted:
-    return _read_trade(one, data, "aggTrade", "a")
 
 
 def read_depth(one: Instrument, data: dict[str, Any]) -> Wanted:
@@ -105,11 +133,11 @@ USDM = Market(
     "usdm",
     {
         "bookTicker": make_quote, "trade": make_trade, "aggTrade": make_aggregate,
-        "depth": make_depth, SNAPSHOT: make_snapshot,
+        "depth": make_depth, "markPrice": make_mark, SNAPSHOT: make_snapshot,
     },
     {
-        "bookTicker": read_quote, "trade": read_trade, "aggTrade": read_aggregate,
-        "depth": read_depth,
+        "bookTicker": read_quote, "trade": read_made, "aggTrade": aggregate, "depth": read_depth,
+        "markPrice": read_mark,
     },
-    ("bookTicker", "trade", "aggTrade", "depth@100ms"),
+    ("bookTicker", "trade", "aggTrade", "depth@100ms", "markPrice@1s"),
 )  # fmt: skip

@@ -95,7 +95,13 @@ def test_quote_is_exact_and_keeps_the_venues_time(scratch: Scratch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("origin", "flags"), [("MARKET", 0), ("INSURANCE_FUND", TRADE_OFF_BOOK), ("NA", TRADE_OFF_BOOK)]
+    ("origin", "flags"),
+    [
+        ("MARKET", 0),
+        ("INSURANCE_FUND", TRADE_OFF_BOOK),
+        ("NA", TRADE_OFF_BOOK),
+        ("A" * 24, TRADE_OFF_BOOK),
+    ],
 )
 def test_trade_says_whether_it_was_made_off_the_book(
     scratch: Scratch, origin: str, flags: int
@@ -146,6 +152,7 @@ def test_frames_in_another_order_or_with_new_keys_are_read_all_the_same(scratch:
         quote(1, T="soon"),
         trade(1, q="0.0005"),
         trade(1, X="made up"),
+        trade(1, X="A" * 25),
         mark(p="28147.273734131"),
         mark(r="--0.1"),
         mark(r="0.0001x"),

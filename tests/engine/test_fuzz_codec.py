@@ -26,9 +26,11 @@ def test_mutated_frames_become_exact_records_or_are_rejected(
     assert report.ends["rejected"] > 1_000
 
 
-def _off_by_one(name: str) -> Oracle:
+def _off_by_one(name: str, market: str) -> Oracle:
+    oracle = oracle_of(MARKETS[market])
+
     def read(frame: bytes, kind: str, one: Instrument) -> Wanted | None:
-        want = SPOT(frame, kind, one)
+        want = oracle(frame, kind, one)
         if want is None or name not in want.values:
             return want
         return Wanted(want.values | {name: want.values[name] + 1}, want.levels)
@@ -36,11 +38,18 @@ def _off_by_one(name: str) -> Oracle:
     return read
 
 
-@pytest.mark.parametrize("name", ["bid_ticks", "quantity_lots", "venue_ns", "last_id"])
+@pytest.mark.parametrize(
+    ("market", "name"),
+    [
+        *(("spot", name) for name in ("bid_ticks", "quantity_lots", "venue_ns", "last_id")),
+        *(("usdm", name) for name in ("mark_e8", "funding_e8", "next_funding_ns", "flags")),
+    ],
+)
 def test_a_record_that_differs_by_one_is_found_with_its_frame(
-    segment_prefix: str, name: str
+    segment_prefix: str, market: str, name: str
 ) -> None:
-    report = fuzz(segment_prefix, 2, lambda count: count >= 200, _off_by_one(name))
+    wrong = _off_by_one(name, market)
+    report = fuzz(segment_prefix, 2, lambda count: count >= 200, wrong, MARKETS[market])
 
     assert report.findings
     assert all(name in finding.what for finding in report.findings)

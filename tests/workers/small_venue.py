@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -50,6 +51,7 @@ class SmallVenue:
         self.streams: list[list[str]] = []
         self.on_connect: Callable[[], None] = lambda: None
         self.port = 0
+        self.is_secure = False
 
     @property
     def rest_url(self) -> str:
@@ -57,7 +59,7 @@ class SmallVenue:
 
     @property
     def stream_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}"
+        return f"{'wss' if self.is_secure else 'ws'}://127.0.0.1:{self.port}"
 
     def answer(self, _connection: ServerConnection, request: Request) -> Response | None:
         """Answers REST requests; None lets a WebSocket handshake go on."""
@@ -94,12 +96,16 @@ def _response(status: HTTPStatus, body: bytes) -> Response:
 
 
 @asynccontextmanager
-async def small_venue(port: int = 0) -> AsyncIterator[SmallVenue]:
-    """Serves a venue on a free port, or on `port` when it comes back."""
+async def small_venue(
+    port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[SmallVenue]:
+    """Serves a venue on a free port, or on `port` when it comes back; over TLS when told how."""
     venue = SmallVenue()
+    venue.is_secure = tls is not None
     server: Server = await serve(
-        venue.serve_stream, "127.0.0.1", port, process_request=venue.answer, compression=None
-    )
+        venue.serve_stream, "127.0.0.1", port, process_request=venue.answer, compression=None,
+        ssl=tls,
+    )  # fmt: skip
     venue.port = next(iter(server.sockets)).getsockname()[1]
     try:
         yield venue

@@ -130,9 +130,16 @@ class Living:
 
 @asynccontextmanager
 async def living(
-    venue: Venue, prefix: str, folder: Path, symbols: tuple[str, ...] = SYMBOLS
+    venue: Venue,
+    prefix: str,
+    folder: Path,
+    symbols: tuple[str, ...] = SYMBOLS,
+    *,
+    is_there: bool = True,
 ) -> AsyncIterator[Living]:
     await venue.open()
+    if not is_there:
+        await venue.close()
     base = f"127.0.0.1:{venue.port}"
     settings = small_settings(
         prefix,
@@ -186,6 +193,19 @@ def test_a_symbol_that_the_venue_does_not_list_is_one_line(
             async with living(venue, segment_prefix, tmp_path, ("BTCUSDT", "NOBODYUSDT")):
                 pass
         assert len(str(wrong.value).splitlines()) == 1
+
+    on_a_loop(test)
+
+
+def test_a_venue_that_is_not_there_is_asked_a_few_times_and_then_named_in_one_line(
+    venue: Venue, segment_prefix: str, tmp_path: Path
+) -> None:
+    async def test() -> None:
+        with pytest.raises(ConnectionError) as wrong:
+            async with living(venue, segment_prefix, tmp_path, is_there=False):
+                pass
+        assert len(str(wrong.value).splitlines()) == 1
+        assert "must" in str(wrong.value)
 
     on_a_loop(test)
 
