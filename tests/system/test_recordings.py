@@ -44,9 +44,11 @@ def _assert_equal(summary: dict[str, Any], expected: list[dict[str, Any]]) -> No
     [
         ("spot_btcusdt_20240808.gz", "max"),
         ("spot_ethusdt_20240808.gz", "max"),
-        ("spot_ethusdt_20240808.gz", "20"),  # in its own rhythm, 17 s
         ("usdm_btcusdt_20240718.gz", "max"),
         ("usdm_btcusdt_20230404.dat.gz", "max"),
+        ("spot_btcusdt_20240808.gz", "20"),  # in its own rhythm, 17 s
+        ("spot_ethusdt_20240808.gz", "20"),
+        ("usdm_btcusdt_20240718.gz", "20"),
         ("usdm_btcusdt_20230404.dat.gz", "20"),
     ],
 )
@@ -65,24 +67,50 @@ def test_two_recordings_play_as_one_session(start: Starter, recordings: Path) ->
     _assert_equal(engine.summary(), [_expected(recordings, name) for name in names])
 
 
-@pytest.mark.parametrize("lost", [0, 700, 3_300])
+@pytest.mark.parametrize(
+    ("name", "stream", "lost"),
+    [
+        ("spot_ethusdt_20240808.gz", "ethusdt@depth@100ms", 0),
+        ("spot_ethusdt_20240808.gz", "ethusdt@depth@100ms", 700),
+        ("spot_ethusdt_20240808.gz", "ethusdt@depth@100ms", 3_300),
+    ],
+)
 def test_a_lost_depth_frame_is_noticed_and_the_final_book_is_right(
-    start: Starter, recordings: Path, tmp_path: Path, lost: int
+    start: Starter, recordings: Path, tmp_path: Path, name: str, stream: str, lost: int
 ) -> None:
-    name = "spot_ethusdt_20240808.gz"
     script = tmp_path / "faults.toml"
-    script.write_text(f'[[faults]]\nkind = "drop"\nstream = "*@depth@100ms"\nindex = {lost}\n')
+    script.write_text(f'[[faults]]\nkind = "drop"\nstream = "{stream}"\nindex = {lost}\n')
     summary = start(
         "--capture", str(recordings / name), "--speed", "200", "--faults", str(script)
     ).summary()
 
     expected = _expected(recordings, name)
-    expected["counts"]["ethusdt@depth@100ms"] -= 1
+    expected["counts"][stream] -= 1
     syncs = 2 if lost else 1  # what is lost before the snapshot was not needed
     expected["counts"]["REST depth snapshot"] = syncs
     _assert_equal(summary, [expected])
     told = 2 * syncs  # STALE, then SYNCED; at the end it may have fallen silent
     assert summary["stored"]["book_states"] in {told, told + 1}
+
+
+def test_a_lost_depth_frame_of_usdm_is_noticed_and_the_book_goes_on_to_the_end(
+    start: Starter, recordings: Path, tmp_path: Path
+) -> None:
+    """A snapshot there has 1,000 levels a side: farther ones are unknown until they change."""
+    name = "usdm_btcusdt_20240718.gz"
+    script = tmp_path / "faults.toml"
+    script.write_text('[[faults]]\nkind = "drop"\nstream = "*@depth@0ms"\nindex = 1500\n')
+    summary = start(
+        "--capture", str(recordings / name), "--speed", "200", "--faults", str(script)
+    ).summary()
+
+    final, book = _expected(recordings, name)["final_book"], summary["books"]["BTCUSDT"]
+    assert book["u"] == final["u"]
+    assert 1_000 <= book["bids"] <= final["levels"][0]
+    assert 1_000 <= book["asks"] <= final["levels"][1]
+    assert summary["messages"]["REST depth snapshot"] == 2
+    assert summary["stored"]["book_states"] in {4, 5}  # at the end it may have fallen silent
+    assert summary["lost"] == 0
 
 
 @pytest.mark.parametrize(
