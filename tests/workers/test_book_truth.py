@@ -65,7 +65,8 @@ class Truth:
 
     def depth(self, symbol: str, limit: int) -> bytes:
         body = self._ask(symbol, limit)
-        self._keep(self._ask(symbol, 5_000))
+        if symbol == SYMBOL:
+            self._keep(self._ask(symbol, 5_000))
         return body
 
     def _keep(self, body: bytes) -> None:
