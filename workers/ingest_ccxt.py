@@ -61,8 +61,7 @@ class CcxtSource:
         except ValueError as error:
             raise InstrumentError(str(error)) from None
         finally:
-            if self._client is None:
-                await session.close()
+            await session.close()  # ccxt opens its client again when the line uses it
 
     async def get(self, path: str, **parameters: str) -> Answer:
         """Answers the last whole book as a snapshot, once there is one.
