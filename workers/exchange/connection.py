@@ -109,9 +109,11 @@ class Connection(WSListener):
         self._released()
 
     def send(self, data: bytes) -> None:
-        """Sends one text message."""
-        if self._transport is not None and not self._is_half_closed:
-            self._transport.send(WSMsgType.TEXT, data)
+        """Sends one text message; to a client that has just gone, nothing."""
+        transport = self._transport
+        if transport is None or self._is_half_closed or transport.underlying_transport.is_closing():
+            return
+        transport.send(WSMsgType.TEXT, data)
 
     def unsent_bytes(self) -> int:
         """Says how much the client has not taken yet."""
