@@ -130,7 +130,7 @@ def test_renewal_in_the_middle_of_a_recording_loses_and_repeats_nothing(
         "lead_s = 2.0\n"
     )
     summary = start(
-        "--capture", str(recordings / name), "--speed", "20", "--faults", str(script)
+        "--capture", str(recordings / name), "--speed", "60", "--faults", str(script)
     ).summary()
 
     expected = _expected(recordings, name)

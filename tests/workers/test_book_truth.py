@@ -26,6 +26,8 @@ from tests.workers.test_ingest import Rig, on_a_loop, plans, running
 from workers.exchange import depth_streams, synthetic_market
 from workers.exchange.server import ExchangeServer
 
+pytestmark = pytest.mark.slow
+
 SYMBOL = "BTCUSDT"
 STEP_MS = 4  # between depth frames, instead of the market's own 100 ms
 FRAMES_MIN = 60
