@@ -91,6 +91,7 @@ MICROSECONDS_MIN = 100_000_000_000_000  # 1973; as ms it would be the year 5138
 NS_PER_MS, NS_PER_US = 1_000_000, 1_000
 _BUYER, _SELLER = int(Side.BUY), int(Side.SELL)
 _PRODUCT_MAX = 1 << 62
+DOUBLE = -9  # what `open_row` answers for a frame that the connection before has brought
 
 _HEAD = literal('{"stream":"')
 _QUOTE_ID = literal('","data":{"u":')
@@ -191,6 +192,23 @@ def best(path: Words, stream: Words, at: int, end: int) -> tuple[tuple[int, int,
 
 
 @jit
+def open_row(path: Words, stream: Words, number: int, flags: int, read_ns: int) -> int:
+    """Reserves and stamps the one record of a frame with id `number`.
+
+    Answers its sequence; FULL, when nothing has changed; or DOUBLE, when there is none to write.
+    """
+    if is_double(path, stream, number):
+        return DOUBLE
+    sequence = reserve(path, 1)
+    if sequence < 0:
+        return FULL
+    stamp(path, row_of(path, sequence), sequence, stream[STREAM_TAG] | (flags << 16), read_ns)
+    path[WRITTEN] += 1
+    stream[STREAM_LAST] = number
+    return sequence
+
+
+@jit
 def put_quote(
     path: Words,
     stream: Words,
@@ -200,18 +218,13 @@ def put_quote(
     read_ns: int,
 ) -> int:
     """Writes a QUOTE unless it is a double; answers 1 or FULL."""
-    if is_double(path, stream, update_id):
-        return 1
-    sequence = reserve(path, 1)
+    sequence = open_row(path, stream, update_id, 0, read_ns)
     if sequence < 0:
-        return FULL
+        return 1 if sequence == DOUBLE else FULL
     row = row_of(path, sequence)
-    stamp(path, row, sequence, stream[STREAM_TAG], read_ns)
     row[UPDATE_ID] = update_id
     row[BID_TICKS], row[BID_LOTS], row[ASK_TICKS], row[ASK_LOTS] = tops
     row[QUOTE_VENUE_NS] = venue_ns
-    path[WRITTEN] += 1
-    stream[STREAM_LAST] = update_id
     _set_top(path, stream, row)
     return 1
 
@@ -272,20 +285,15 @@ def put_trade(
     trade_id, ticks, lots, price_places, quantity_places = terms
     if times[0] < 0 or (lots > 0 and ticks > (_PRODUCT_MAX - 1) // lots):
         return ODD
-    if is_double(path, stream, trade_id):
-        return 1
-    sequence = reserve(path, 1)
+    sequence = open_row(path, stream, trade_id, flags, times[1])
     if sequence < 0:
-        return FULL
+        return 1 if sequence == DOUBLE else FULL
     row = row_of(path, sequence)
-    stamp(path, row, sequence, stream[STREAM_TAG] | (flags << 16), times[1])
     row[TRADE_ID] = trade_id
     row[TRADE_TICKS] = ticks
     row[TRADE_LOTS] = lots
     row[AGGRESSOR_SIDE] = _SELLER if is_maker_buyer else _BUYER
     row[TRADE_VENUE_NS] = times[0]
-    path[WRITTEN] += 1
-    stream[STREAM_LAST] = trade_id
     _add_trade(path, stream[STREAM_SLOT], row, price_places, quantity_places)
     return 1
 

@@ -7,10 +7,12 @@ mark price, which has eight decimals whatever the instrument's grid.
 from __future__ import annotations
 
 from engine.codec import (
+    DOUBLE,
     best,
     first_and_last,
     literal,
     maker,
+    open_row,
     price_and_quantity,
     put_quote,
     put_trade,
@@ -20,14 +22,8 @@ from engine.codec import (
 from engine.codec_layout import (
     FULL,
     ODD,
-    STREAM_LAST,
-    STREAM_TAG,
-    WRITTEN,
     data_of,
-    is_double,
-    reserve,
     row_of,
-    stamp,
 )
 from engine.codec_scan import Bytes, match, signed_units, whole
 from engine.records import (
@@ -153,15 +149,10 @@ def mark(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
     venue_ns, next_ns = time_ns(event), time_ns(funding)
     if match(data, at, end, _END) != end or venue_ns < 0 or next_ns < 0:
         return ODD
-    if is_double(path, stream, event):
-        return 1
-    sequence = reserve(path, 1)
+    sequence = open_row(path, stream, event, 0, read_ns)
     if sequence < 0:
-        return FULL
+        return 1 if sequence == DOUBLE else FULL
     row = row_of(path, sequence)
-    stamp(path, row, sequence, stream[STREAM_TAG], read_ns)
     row[MARK_E8], row[INDEX_E8], row[SETTLE_E8] = mark_e8, index_e8, settle_e8
     row[FUNDING_E8], row[NEXT_FUNDING_NS], row[MARK_VENUE_NS] = funding_e8, next_ns, venue_ns
-    path[WRITTEN] += 1
-    stream[STREAM_LAST] = event
     return 1

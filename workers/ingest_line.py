@@ -20,7 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -250,7 +251,12 @@ class Line:
     async def _overlap(self, old: FrameSession, new: FrameSession) -> None:
         """Waits until the old connection has brought what the new one lacks, and ends it."""
         until_s = monotonic() + OVERLAP_S_MAX
-        while self._lags(new) and not old.closed.is_set() and monotonic() < until_s:
+        firsts: dict[str, int] = {}
+        seen = 0
+        while not old.closed.is_set() and monotonic() < until_s:
+            seen += self._look_at(islice(new.held(), seen, None), firsts)
+            if all(self._feed.last_id(name) >= number for name, number in firsts.items()):
+                break
             self._owner.flush()
             await asyncio.sleep(FLUSH_S)
         old.drain()
@@ -260,16 +266,16 @@ class Line:
             self._owner.flush()
             await asyncio.sleep(FLUSH_S)
 
-    def _lags(self, new: FrameSession) -> bool:
-        """Says whether a first frame that is held has not come on the old connection yet."""
-        firsts: dict[str, int] = {}
-        for frame in new.held():
-            name, number = name_and_id(frame)
-            if name in self.plan.names:
-                firsts.setdefault(name, number)
-            if len(firsts) == len(self.plan.names):
-                break
-        return any(self._feed.last_id(name) < number for name, number in firsts.items())
+    def _look_at(self, frames: Iterable[bytes], firsts: dict[str, int]) -> int:
+        """Notes the first id of every stream among frames; answers how many frames there were."""
+        count = 0
+        for frame in frames:
+            count += 1
+            if len(firsts) < len(self.plan.names):
+                name, number = name_and_id(frame)
+                if name in self.plan.names:
+                    firsts.setdefault(name, number)
+        return count
 
     @staticmethod
     async def _first_of(one: Awaitable[bool], other: Awaitable[bool], seconds_max: float) -> None:
