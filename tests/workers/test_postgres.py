@@ -46,7 +46,18 @@ from workers.context import Memory
 from workers.store import StoreAgent, stored_counts
 from workers.store_copy import CHUNK_ROWS, encode
 from workers.store_views import postgres_schema
-from workers.tables import QUOTES, TABLE_OF, TABLES, Column, Part, Slice, Type, by_kind, values
+from workers.tables import (
+    QUOTES,
+    SCHEMA_VERSION,
+    TABLE_OF,
+    TABLES,
+    Column,
+    Part,
+    Slice,
+    Type,
+    by_kind,
+    values,
+)
 
 STORE_PID = (
     "SELECT pid FROM pg_stat_activity"
@@ -206,7 +217,7 @@ def test_a_database_of_version_1_is_brought_up_to_date_with_its_rows(memory: Mem
     for name, before in rows.items():
         assert fetch(url, query.format(name))[: len(before)] == before
         assert fetch(url, query.format(f"{name}_view"))
-    assert fetch(url, "SELECT version FROM schema_version")[0][0] == 2
+    assert fetch(url, "SELECT version FROM schema_version")[0][0] == SCHEMA_VERSION
 
 
 @pytest.mark.services
