@@ -1,15 +1,16 @@
 """engine room: an order book by level in one int64 array, for ingest and for strategies alike.
 
-A book holds absolute quantities on integer ticks. Each side is a sorted array with the best level
-at its END, because most changes happen near the touch and then move few neighbours. Asks are kept
-with their ticks negated, so that both sides ascend and one piece of code serves both.
+A book holds absolute quantities on integer ticks. engine/book_side.py has how a side lies.
 
-    word 0               version     odd while a run is being applied (a sequence lock for readers)
-    word 1               update_id   of the last applied frame
-    word 2               levels_max  a side
-    word 3, 4            count       of bid levels, of ask levels
-    word 5, 6            dropped     bid, ask levels given up at the limit since the last snapshot
-    word 16 ..           bid keys, bid lots, ask keys, ask lots, levels_max words each
+    word 0          version     odd while a run is being applied (a sequence lock for readers)
+    word 1          update_id   of the last applied frame
+    word 2          levels_max  a side
+    word 3, 4       count       of bid levels, of ask levels
+    word 5, 6       dropped     bid, ask levels given up at the limit since the last snapshot
+    word 7, 8       chunks      in the directory of bids, of asks
+    word 9, 10      used        chunks that ever were in it since it was empty
+    word 11, 12     free        the first chunk given back, + 1; 0: none
+    word 16 ..      the sides
 
 At the limit the level farthest from the touch gives way and is counted: the touch stays right, and
 `is_whole` says that the far end is not. Nothing here allocates; the array is the caller's.
@@ -22,6 +23,19 @@ from decimal import Decimal
 
 import numpy as np
 
+from engine.book_side import (
+    BOOK_HEADER_WORDS,
+    COUNT,
+    DROPPED,
+    LEVELS_LIMIT,
+    WIDTH,
+    best_place,
+    copy_side,
+    set_key,
+    side_words,
+    word_of,
+    worse_place,
+)
 from engine.instruments import Instrument
 from engine.records import (
     DEPTH_FIRST,
@@ -33,22 +47,22 @@ from engine.records import (
     Side,
     part,
 )
-from shm.jit import fence_acquire, fence_release, jit, load_acquire, store_release
+from shm.jit import fence_acquire, fence_release, inlined, jit, load_acquire, store_release
 from shm.segment import Words
+from shm.vectors import BLOCK
 
 LEVELS_MAX = 16_384  # a side; the largest spot snapshot has 5,000
-VERSION, UPDATE_ID, LEVELS_LIMIT, COUNT_BIDS, COUNT_ASKS, DROPPED_BIDS, DROPPED_ASKS = range(7)
-BOOK_HEADER_WORDS = 16
+VERSION, UPDATE_ID = 0, 1
+COUNT_BIDS, COUNT_ASKS, DROPPED_BIDS, DROPPED_ASKS = COUNT, COUNT + 1, DROPPED, DROPPED + 1
 READ_TRIES_MAX = 100_000
-_NEAR = 8  # levels looked at one by one before halving; most changes lie within
-_ONE = np.uint64(1)
 _BUY = int(Side.BUY)
 _ANEW = (DEPTH_SNAPSHOT | DEPTH_FIRST) << 16
 
 
+@inlined
 def book_words(levels_max: int = LEVELS_MAX) -> int:
     """Answers the length of a book's array."""
-    return BOOK_HEADER_WORDS + 4 * levels_max
+    return BOOK_HEADER_WORDS + 2 * side_words(levels_max) + BLOCK
 
 
 def new_book(levels_max: int = LEVELS_MAX) -> Words:
@@ -61,100 +75,18 @@ def new_book(levels_max: int = LEVELS_MAX) -> Words:
 @jit
 def clear(book: Words) -> None:
     """Empties both sides; levels_max and version stay."""
-    for word in (UPDATE_ID, COUNT_BIDS, COUNT_ASKS, DROPPED_BIDS, DROPPED_ASKS):
+    book[UPDATE_ID] = 0
+    for word in range(COUNT, BOOK_HEADER_WORDS):
         book[word] = 0
 
 
-@jit
-def _base(book: Words, side: int) -> int:
-    return BOOK_HEADER_WORDS + 2 * (side - 1) * book[LEVELS_LIMIT]  # type: ignore[no-any-return]
-
-
-@jit
-def _place(book: Words, base: int, count: int, key: int) -> int:
-    """Answers the index of the first key >= `key`, or `count`.
-
-    The last few keys are looked at one by one; the rest is halved without a branch that a processor
-    would have to guess.
-    """
-    first, index = np.uint64(base), np.uint64(count)
-    lowest = np.uint64(max(0, count - _NEAR))
-    while index > lowest:
-        if book[first + index - _ONE] < key:
-            return int(np.int64(index))
-        index -= _ONE
-    low, length = np.uint64(0), index
-    while length > _ONE:
-        half = length >> _ONE
-        low = low + half if book[first + low + half - _ONE] < key else low
-        length -= half
-    if length == _ONE and book[first + low] < key:
-        low += _ONE
-    return int(np.int64(low))
-
-
-@jit
-def _close(book: Words, first: int, last: int) -> None:
-    """Moves the words behind `first`, up to `last`, one place down.
-
-    Places are unsigned here: compiled code then needs no check for indices from the end, and moves
-    several words at once.
-    """
-    place, stop = np.uint64(first), np.uint64(last)
-    while place < stop:
-        book[place] = book[place + _ONE]
-        place += _ONE
-
-
-@jit
-def _open(book: Words, first: int, last: int) -> None:
-    """Moves the words from `first` on, before `last`, one place up; see `_close`."""
-    place, stop = np.uint64(last), np.uint64(first)
-    while place > stop:
-        book[place] = book[place - _ONE]
-        place -= _ONE
-
-
-@jit
+@inlined
 def set_level(book: Words, side: int, ticks: int, lots: int) -> None:
     """Sets the quantity at one price; 0 lots removes the level, also one that is not there."""
-    limit = book[LEVELS_LIMIT]
-    base = _base(book, side)
-    count = book[COUNT_BIDS - 1 + side]
-    key = ticks if side == _BUY else -ticks
-    place = _place(book, base, count, key)
-    if place < count and book[base + place] == key:
-        if lots != 0:
-            book[base + limit + place] = lots
-        else:
-            _close(book, base + place, base + count - 1)
-            _close(book, base + limit + place, base + limit + count - 1)
-            book[COUNT_BIDS - 1 + side] = count - 1
-    elif lots != 0:
-        _insert(book, side, place, key, lots)
+    set_key(book, side, ticks if side == _BUY else -ticks, lots)
 
 
-@jit
-def _insert(book: Words, side: int, place: int, key: int, lots: int) -> None:
-    limit = book[LEVELS_LIMIT]
-    base = _base(book, side)
-    count = book[COUNT_BIDS - 1 + side]
-    if count < limit:
-        _open(book, base + place, base + count)
-        _open(book, base + limit + place, base + limit + count)
-        book[COUNT_BIDS - 1 + side] = count + 1
-    else:
-        book[DROPPED_BIDS - 1 + side] += 1
-        if place == 0:
-            return
-        place -= 1
-        _close(book, base, base + place)
-        _close(book, base + limit, base + limit + place)
-    book[base + place] = key
-    book[base + limit + place] = lots
-
-
-@jit
+@inlined
 def apply_row(book: Words, row: Words) -> None:
     """Applies one DEPTH record, (16,) int64; the first of a snapshot empties the book first.
 
@@ -193,8 +125,10 @@ def copy_book(book: Words, out: Words) -> bool:
         # Pairs with store_release in end.
         version = load_acquire(book, VERSION)
         if version & 1 == 0:
-            for index in range(len(out)):
-                out[index] = book[index]
+            for word in range(BOOK_HEADER_WORDS):
+                out[word] = book[word]
+            for side in (1, 2):
+                copy_side(book, side, out)
             # Pairs with fence_release in begin.
             fence_acquire()
             if book[VERSION] == version:
@@ -208,30 +142,53 @@ def level_count(book: Words, side: int) -> int:
     return book[COUNT_BIDS - 1 + side]  # type: ignore[no-any-return]
 
 
+@inlined
+def ticks_at(book: Words, side: int, place: int) -> int:
+    """Answers the price of the level at a place that `best_place` or `worse_place` answered."""
+    key = book[word_of(book, side, place)]
+    return key if side == _BUY else -key  # type: ignore[no-any-return]
+
+
+@inlined
+def lots_at(book: Words, side: int, place: int) -> int:
+    """Answers the quantity of the level at a place that `best_place` or `worse_place` answered."""
+    return book[word_of(book, side, place) + WIDTH]  # type: ignore[no-any-return]
+
+
+@jit
+def _place(book: Words, side: int, depth: int) -> int:
+    """Answers the place of the level `depth` behind the best, -1 when there is none."""
+    if depth >= level_count(book, side):
+        return -1
+    place = best_place(book, side)
+    while depth > place % WIDTH:
+        depth -= place % WIDTH + 1
+        place = worse_place(book, side, place - place % WIDTH)
+    return place - depth
+
+
 @jit
 def level_ticks(book: Words, side: int, depth: int) -> int:
-    """Answers the price of the level `depth` behind the best, itself 0; 0 when there is none."""
-    count = book[COUNT_BIDS - 1 + side]
-    if depth >= count:
-        return 0
-    key = book[_base(book, side) + count - 1 - depth]
-    return key if side == _BUY else -key  # type: ignore[no-any-return]
+    """Answers the price of the level `depth` behind the best, itself 0; 0 when there is none.
+
+    Who reads one level after another goes from place to place instead: `worse_place`.
+    """
+    place = _place(book, side, depth)
+    return ticks_at(book, side, place) if place >= 0 else 0
 
 
 @jit
 def level_lots(book: Words, side: int, depth: int) -> int:
     """Answers the quantity of the level `depth` behind the best, 0 when there is none."""
-    count = book[COUNT_BIDS - 1 + side]
-    if depth >= count:
-        return 0
-    return book[_base(book, side) + book[LEVELS_LIMIT] + count - 1 - depth]  # type: ignore[no-any-return]
+    place = _place(book, side, depth)
+    return lots_at(book, side, place) if place >= 0 else 0
 
 
 @jit
 def is_crossed(book: Words) -> bool:
     """Says whether the best bid is not below the best ask; an empty side crosses nothing."""
-    bid, ask = level_ticks(book, 1, 0), level_ticks(book, 2, 0)
-    return level_count(book, 1) > 0 and level_count(book, 2) > 0 and bid >= ask
+    bid, ask = best_place(book, 1), best_place(book, 2)
+    return bid >= 0 and ask >= 0 and ticks_at(book, 1, bid) >= ticks_at(book, 2, ask)
 
 
 @jit
@@ -242,11 +199,17 @@ def is_whole(book: Words) -> bool:
 
 def levels(book: Words, side: int) -> list[tuple[int, int]]:
     """Answers (ticks, lots) of every level of a side, best first."""
-    limit, count = int(book[LEVELS_LIMIT]), level_count(book, side)
-    base = BOOK_HEADER_WORDS + 2 * (side - 1) * limit
-    keys = book[base : base + count][::-1] * (1 if side == Side.BUY else -1)
-    lots = book[base + limit : base + limit + count][::-1]
-    return list(zip(keys.tolist(), lots.tolist(), strict=True))
+    out = np.zeros((level_count(book, side), 2), np.int64)
+    _list(book, side, out)
+    return [(ticks, lots) for ticks, lots in out.tolist()]
+
+
+@jit
+def _list(book: Words, side: int, out: Words) -> None:
+    place = best_place(book, side)
+    for row in out:
+        row[0], row[1] = ticks_at(book, side, place), lots_at(book, side, place)
+        place = worse_place(book, side, place)
 
 
 def plain(value: Decimal) -> str:

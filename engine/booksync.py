@@ -87,7 +87,7 @@ from engine.records import (
     Kind,
     tag,
 )
-from shm.jit import fence_release, jit, store_release
+from shm.jit import fence_release, inlined, jit, store_release
 from shm.ring import CAPACITY
 from shm.segment import Words
 
@@ -95,31 +95,27 @@ _DEPTH, _BOOK_STATE = int(Kind.DEPTH), int(Kind.BOOK_STATE)
 _SYNCED, _GAP = int(BookState.SYNCED), int(BookState.STALE_GAP)
 _CROSSED, _SILENT = int(BookState.STALE_CROSSED), int(BookState.STALE_SILENT)
 _LAST_BIT = DEPTH_LAST << 16
+_FLAGS = 0xFFFF << 16
 _LEARN_FRAMES = 32  # frames until the usual gap is known; later ones weigh one in so many
 _GAPS_MAX = 20  # usual gaps without a frame are a silence
 
 
-@jit
+@inlined
 def _write_run(path: Words, slot: int, rows: Words, first: int, count: int) -> None:
     """Copies rows[first : first + count] to the ring, where room was reserved, and to the book."""
-    instrument = sync_of(path, slot)[SYNC_INSTRUMENT]
     book = book_of(path, slot)
+    kind = tag(_DEPTH, 0, sync_of(path, slot)[SYNC_INSTRUMENT], path[SOURCE])
+    sequence = reserve(path, count)
     begin(book)
     for index in range(first, first + count):
-        sequence = reserve(path, 1)
-        row = row_of(path, sequence)
-        flags = (rows[index, TAG] >> 16) & 0xFFFF
-        stamp(
-            path,
-            row,
-            sequence,
-            tag(_DEPTH, flags, instrument, path[SOURCE]),
-            rows[index, TRIGGER_NS],
-        )
+        row, source = row_of(path, sequence), rows[index]
+        flags = source[TAG] & _FLAGS
+        stamp(path, row, sequence, kind | flags, source[TRIGGER_NS])
         for word in range(PAYLOAD, ROW_WORDS):
-            row[word] = rows[index, word]
+            row[word] = source[word]
         apply_row(book, row)
-        path[WRITTEN] += 1
+        sequence += 1
+    path[WRITTEN] += count
     finish(book)
 
 

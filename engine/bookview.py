@@ -20,7 +20,15 @@ Called by: whoever owns the book; a reader of a shared one copies it first (`cop
 
 from __future__ import annotations
 
-from engine.book import BOOK_HEADER_WORDS, LEVELS_LIMIT, level_count, level_lots, level_ticks
+from engine.book import (
+    book_words,
+    level_count,
+    level_lots,
+    level_ticks,
+    lots_at,
+    ticks_at,
+)
+from engine.book_side import LEVELS_LIMIT, best_place, worse_place
 from engine.records import Side
 from shm.jit import jit
 from shm.segment import Words
@@ -33,7 +41,7 @@ _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 @jit
 def book_in(state: Words, first: int, levels_max: int) -> Words:
     """Views `book_words(levels_max)` words of a strategy's state, zero at first, as its book."""
-    book = state[first : first + BOOK_HEADER_WORDS + 4 * levels_max]
+    book = state[first : first + book_words(levels_max)]
     book[LEVELS_LIMIT] = levels_max
     return book
 
@@ -54,21 +62,24 @@ def share_ppm(some: int, whole: int) -> int:
 @jit
 def lots_of_levels(book: Words, side: int, depth: int) -> int:
     """Answers the quantity of the best `depth` levels together."""
-    total = 0
-    for index in range(min(depth, level_count(book, side))):
-        total += level_lots(book, side, index)
+    total, place = 0, best_place(book, side)
+    while place >= 0 and depth > 0:
+        total += lots_at(book, side, place)
+        place = worse_place(book, side, place)
+        depth -= 1
     return total
 
 
 @jit
 def lots_to_price(book: Words, side: int, ticks: int) -> int:
     """Answers the quantity that stands at `ticks` or better."""
-    total = 0
-    for index in range(level_count(book, side)):
-        price = level_ticks(book, side, index)
+    total, place = 0, best_place(book, side)
+    while place >= 0:
+        price = ticks_at(book, side, place)
         if price < ticks if side == _BUY else price > ticks:
             break
-        total += level_lots(book, side, index)
+        total += lots_at(book, side, place)
+        place = worse_place(book, side, place)
     return total
 
 
@@ -81,11 +92,12 @@ def price_of_lots(book: Words, side: int, lots: int) -> int:
     """
     if lots <= 0:
         return 0
-    total = 0
-    for index in range(level_count(book, side)):
-        total += level_lots(book, side, index)
+    total, place = 0, best_place(book, side)
+    while place >= 0:
+        total += lots_at(book, side, place)
         if total >= lots:
-            return level_ticks(book, side, index)
+            return ticks_at(book, side, place)
+        place = worse_place(book, side, place)
     return 0
 
 
@@ -97,13 +109,12 @@ def slip_of_lots(book: Words, side: int, lots: int) -> int:
     multiplied, so it stays in a word where the whole value would not.
     """
     left, slip = lots, 0
-    best = level_ticks(book, side, 0)
-    for index in range(level_count(book, side)):
-        if left <= 0:
-            break
-        taken = min(left, level_lots(book, side, index))
-        slip += taken * abs(level_ticks(book, side, index) - best)
+    best, place = level_ticks(book, side, 0), best_place(book, side)
+    while place >= 0 and left > 0:
+        taken = min(left, lots_at(book, side, place))
+        slip += taken * abs(ticks_at(book, side, place) - best)
         left -= taken
+        place = worse_place(book, side, place)
     return slip if left <= 0 else -1
 
 

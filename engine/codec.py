@@ -60,7 +60,7 @@ from engine.codec_layout import (
     text_of,
     top_of,
 )
-from engine.codec_scan import Bytes, match, match_slice, steps, whole
+from engine.codec_scan import match, match_slice, steps, whole
 from engine.records import (
     AGGRESSOR_SIDE,
     ASK_LOTS,
@@ -76,8 +76,8 @@ from engine.records import (
     UPDATE_ID,
     Side,
 )
-from shm.jit import fence_release, jit, store_release, words_at
-from shm.segment import Words
+from shm.jit import fence_release, inlined, jit, store_release, words_at
+from shm.segment import Bytes, Words
 
 
 def literal(text: str) -> Bytes:
@@ -146,7 +146,7 @@ def name_hash(name: str) -> int:
     return mixed & (TABLE_SLOTS - 1)
 
 
-@jit
+@inlined
 def symbol(path: Words, stream: Words, at: int, end: int) -> int:
     """Answers the place behind `,"s":"SYMBOL` when it names the stream's symbol, else -1."""
     data = data_of(path)
@@ -154,13 +154,13 @@ def symbol(path: Words, stream: Words, at: int, end: int) -> int:
     return match_slice(data, at, end, text_of(path), stream[SYMBOL_START], stream[SYMBOL_LENGTH])
 
 
-@jit
+@inlined
 def price(path: Words, stream: Words, at: int, end: int) -> tuple[int, int, int]:
     """Reads a price as ticks of the stream's instrument, see `steps`."""
     return steps(data_of(path), at, end, stream[GRID_PRICE_DECIMALS], stream[GRID_TICK_UNITS])
 
 
-@jit
+@inlined
 def quantity(path: Words, stream: Words, at: int, end: int) -> tuple[int, int, int]:
     """Reads a quantity as lots of the stream's instrument, see `steps`."""
     return steps(data_of(path), at, end, stream[GRID_QUANTITY_DECIMALS], stream[GRID_LOT_UNITS])

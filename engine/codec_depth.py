@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from engine.codec import literal, price, quantity, symbol, time_ns
 from engine.codec_layout import (
+    GRID_LOT_UNITS,
+    GRID_PRICE_DECIMALS,
+    GRID_QUANTITY_DECIMALS,
+    GRID_TICK_UNITS,
     ODD,
     STAGED,
+    STAGED_MAX,
     STREAM_FORMAT,
     USDM_DEPTH,
     VENUE_FIRST,
     data_of,
     staged_of,
 )
+from engine.codec_quick import QUICK_LEVEL_BYTES, is_quick_grid, quick_level
 from engine.codec_scan import match, whole
 from engine.records import (
     DEPTH_FIRST,
@@ -31,7 +37,7 @@ from engine.records import (
     Side,
     pack,
 )
-from shm.jit import jit
+from shm.jit import inlined, jit
 from shm.segment import Words
 
 _DEPTH_HEAD = literal('","data":{"e":"depthUpdate","E":')
@@ -51,25 +57,6 @@ _LEVEL, _LIST_END, _COMMA = literal("["), literal("]"), literal(",")
 
 
 @jit
-def _stage_level(path: Words, level: int, side: int, ticks: int, lots: int) -> bool:
-    """Puts level number `level` of a side into its record; False when there is no room."""
-    staged = staged_of(path)
-    inside = level % DEPTH_LEVELS_MAX
-    if inside == 0:
-        if path[STAGED] >= len(staged):
-            return False
-        path[STAGED] += 1
-        staged[path[STAGED] - 1, TAG] = 0
-        for word in range(LEVEL_0, LEVEL_0 + 2 * DEPTH_LEVELS_MAX):
-            staged[path[STAGED] - 1, word] = 0
-    row = staged[path[STAGED] - 1]
-    row[LEVELS_SIDE] = pack(inside + 1, side, 0, 0)
-    row[LEVEL_0 + 2 * inside] = ticks
-    row[LEVEL_0 + 2 * inside + 1] = lots
-    return True
-
-
-@jit
 def _level(path: Words, stream: Words, at: int, end: int) -> tuple[int, int, int]:
     """Reads `["price","quantity"]`; answers ticks, lots and the place behind, -1 for neither."""
     data = data_of(path)
@@ -78,19 +65,55 @@ def _level(path: Words, stream: Words, at: int, end: int) -> tuple[int, int, int
     return ticks, lots, match(data, at, end, _LIST_END)
 
 
+@inlined
+def _next_row(path: Words) -> int:
+    """Answers the number of one more staged row, -1 when there is no room."""
+    number = path[STAGED]
+    if number >= path[STAGED_MAX]:
+        return -1
+    path[STAGED] = number + 1
+    return number  # type: ignore[no-any-return]
+
+
+@inlined
+def _fill(row: Words, count: int, side: int) -> None:
+    """Says how many levels a staged row has, and leaves nothing old behind them."""
+    row[LEVELS_SIDE] = pack(count, side, 0, 0)
+    for word in range(LEVEL_0 + 2 * count, LEVEL_0 + 2 * DEPTH_LEVELS_MAX):
+        row[word] = 0
+
+
 @jit
 def _levels(path: Words, stream: Words, at: int, end: int, side: int) -> int:
     """Stages `["price","quantity"],...]` and answers the place behind, -1 when it is not that."""
-    data = data_of(path)
+    data, staged = data_of(path), staged_of(path)
+    grid = stream[GRID_PRICE_DECIMALS], stream[GRID_QUANTITY_DECIMALS]
+    is_quick = is_quick_grid(grid[0], stream[GRID_TICK_UNITS])
+    is_quick = is_quick and is_quick_grid(grid[1], stream[GRID_LOT_UNITS])
+    quick_end = len(data) - QUICK_LEVEL_BYTES if is_quick else -1
     behind = match(data, at, end, _LIST_END)
-    level = 0
+    number, inside = -1, DEPTH_LEVELS_MAX
     while behind < 0 and at >= 0:
-        ticks, lots, at = _level(path, stream, at, end)
-        if at < 0 or not _stage_level(path, level, side, ticks, lots):
+        ticks, lots, after = 0, 0, -1
+        if at <= quick_end:
+            ticks, lots, after = quick_level(data, at, end, grid[0], grid[1])
+        if after < 0:
+            ticks, lots, after = _level(path, stream, at, end)
+        if after < 0:
             return -1
-        level += 1
-        behind = match(data, at, end, _LIST_END)
-        at = match(data, at, end, _COMMA)
+        if inside == DEPTH_LEVELS_MAX:
+            number, inside = _next_row(path), 0
+            if number < 0:
+                return -1
+        staged[number, LEVEL_0 + 2 * inside] = ticks
+        staged[number, LEVEL_0 + 2 * inside + 1] = lots
+        inside += 1
+        if inside == DEPTH_LEVELS_MAX:
+            _fill(staged[number], inside, side)
+        behind = match(data, after, end, _LIST_END)
+        at = match(data, after, end, _COMMA)
+    if number >= 0 and inside < DEPTH_LEVELS_MAX:
+        _fill(staged[number], inside, side)
     return behind
 
 
@@ -100,10 +123,7 @@ def _finish(path: Words, first_id: int, venue_first: int, last_id: int, flags: i
     staged = staged_of(path)
     if path[STAGED] == 0:
         path[STAGED] = 1
-        staged[0, TAG] = 0
-        staged[0, LEVELS_SIDE] = pack(0, _BUY, 0, 0)
-        for word in range(LEVEL_0, LEVEL_0 + 2 * DEPTH_LEVELS_MAX):
-            staged[0, word] = 0
+        _fill(staged[0], 0, _BUY)
     for index in range(path[STAGED]):
         staged[index, FIRST_ID] = first_id
         staged[index, VENUE_FIRST] = venue_first

@@ -18,18 +18,18 @@ from typing import NamedTuple
 import numpy as np
 
 from engine import codec_layout as layout
-from engine.book import LEVELS_LIMIT, copy_book, level_count
+from engine.book import copy_book, level_count
+from engine.book_side import LEVELS_LIMIT
 from engine.booksync import restart, want
 from engine.codec import name_hash
 from engine.codec_batch import announce, announce_silent, decode, go_on, take_snapshot
 from engine.codec_exact import canonical, canonical_snapshot
 from engine.codec_layout import DONE, ODD
-from engine.codec_scan import Bytes
 from engine.codec_streams import FeedPlan, format_of_stream, stream_names
 from engine.records import ROW_WORDS, BookState, tag
 from shm.handles import Producer
 from shm.ring import CAPACITY, CURSOR
-from shm.segment import Words
+from shm.segment import Bytes, Words
 from shm.stats import Stats
 
 DATA_BYTES_MAX = 8 << 20

@@ -11,11 +11,10 @@ sums) are found by its slot, the number of the symbol within this feed.
 
 from __future__ import annotations
 
-from engine.codec_scan import Bytes
 from engine.records import PUBLISH_NS, ROW_WORDS, SEQUENCE, TAG, TRIGGER, TRIGGER_NS
-from shm.jit import bytes_at, jit, rows_at, words_at
+from shm.jit import bytes_at, inlined, jit, rows_at, words_at
 from shm.ring import CAPACITY, CONTROL_WORDS, CURSOR, claim, publish
-from shm.segment import Words
+from shm.segment import Bytes, Words
 
 # Words of a path. Addresses and sizes are written once; the rest is the call's state. COUNT, END:
 # frames and bytes of the open batch. DUE: 1 when it may be decoded as soon as WINDOW_NS have passed
@@ -76,50 +75,50 @@ VENUE_FIRST = TRIGGER
 INDEX_WORDS = 2  # of a frame: the place behind it, when its bytes were read
 
 
-@jit
+@inlined
 def control_of(path: Words) -> Words:
     """Binds the ring's control words."""
     return words_at(path[CONTROL_AT], CONTROL_WORDS)
 
 
-@jit
+@inlined
 def row_of(path: Words, sequence: int) -> Words:
     """Binds the ring's row of `sequence`, (ROW_WORDS,)."""
     place = sequence & (control_of(path)[CAPACITY] - 1)
     return words_at(path[ROWS_AT] + 8 * ROW_WORDS * place, ROW_WORDS)
 
 
-@jit
+@inlined
 def data_of(path: Words) -> Bytes:
     """Binds the bytes that frames lie in."""
     return bytes_at(path[DATA_AT], path[DATA_BYTES])
 
 
-@jit
+@inlined
 def text_of(path: Words) -> Bytes:
     """Binds the names of streams and symbols."""
     return bytes_at(path[TEXT_AT], path[TEXT_BYTES])
 
 
-@jit
+@inlined
 def index_of(path: Words) -> Words:
     """Binds (FRAMES_MAX, INDEX_WORDS): where each frame ends and when it was read."""
     return rows_at(path[INDEX_AT], path[FRAMES_MAX], INDEX_WORDS)
 
 
-@jit
+@inlined
 def stream_of(path: Words, stream: int) -> Words:
     """Binds the words of one stream."""
     return words_at(path[STREAMS_AT] + 8 * STREAM_WORDS * stream, STREAM_WORDS)
 
 
-@jit
+@inlined
 def sync_of(path: Words, slot: int) -> Words:
     """Binds the sync words of one instrument."""
     return words_at(path[SYNC_AT] + 8 * SYNC_WORDS * slot, SYNC_WORDS)
 
 
-@jit
+@inlined
 def book_of(path: Words, slot: int) -> Words:
     """Binds the book of one instrument."""
     return words_at(path[BOOKS_AT] + 8 * path[BOOK_LENGTH] * slot, path[BOOK_LENGTH])
@@ -137,19 +136,19 @@ def top_of(path: Words, instrument: int) -> Words:
     return words_at(path[TOPS_AT] + 8 * TOPS_WORDS * instrument, TOPS_WORDS)
 
 
-@jit
+@inlined
 def held_of(path: Words, slot: int) -> Words:
     """Binds the depth records held back for one instrument, (HELD_MAX, ROW_WORDS)."""
     return rows_at(path[HELD_AT] + 8 * ROW_WORDS * path[HELD_MAX] * slot, path[HELD_MAX], ROW_WORDS)
 
 
-@jit
+@inlined
 def staged_of(path: Words) -> Words:
     """Binds the records of the depth frame in hand, (STAGED_MAX, ROW_WORDS)."""
     return rows_at(path[STAGED_AT], path[STAGED_MAX], ROW_WORDS)
 
 
-@jit
+@inlined
 def count_up(path: Words, counter: int, count: int) -> None:
     """Adds to a counter of the worker's stats."""
     words_at(path[STATS_AT], path[STATS_WORDS])[counter] += count
@@ -182,7 +181,7 @@ def reserve(path: Words, count: int) -> int:
     return control[CURSOR] + 1 + path[WRITTEN]  # type: ignore[no-any-return]
 
 
-@jit
+@inlined
 def stamp(path: Words, row: Words, sequence: int, tag: int, read_ns: int) -> None:
     """Writes the header words of a market record, which is its own trigger."""
     row[SEQUENCE] = sequence

@@ -3,7 +3,7 @@
 Every scanner takes where to start and where the frame ends, and answers where it stopped; -1 says
 that the bytes are not what was asked for. A scanner that is given -1 answers -1, so a whole frame
 is read as one straight line of calls with a single check behind it, and no byte beyond the frame's
-end is ever looked at.
+end ever decides anything.
 
 Decimals never pass a float. A digit that the grid cannot hold, an exponent, a sign, or a number of
 10**18 units or more makes the scan fail: better no number than a wrong one.
@@ -12,18 +12,17 @@ Decimals never pass a float. A digit that the grid cannot hold, an exponent, a s
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
-from shm.jit import jit
-
-Bytes = npt.NDArray[np.uint8]
+from engine.codec_quick import quick_steps
+from shm.jit import inlined, jit
+from shm.segment import Bytes
 
 DIGITS_MAX = 18  # 10**18 - 1 fits into int64, whatever the digits
 _ZERO, _NINE, _QUOTE, _POINT, _MINUS = 48, 9, 34, 46, 45
 _ONE = np.uint64(1)
 
 
-@jit
+@inlined
 def match(data: Bytes, at: int, end: int, text: Bytes) -> int:
     """Answers the place behind `text` when the frame goes on with exactly that, else -1."""
     if at < 0 or at + len(text) > end:
@@ -34,7 +33,7 @@ def match(data: Bytes, at: int, end: int, text: Bytes) -> int:
     return at + len(text)
 
 
-@jit
+@inlined
 def match_slice(data: Bytes, at: int, end: int, text: Bytes, start: int, length: int) -> int:
     """Answers the place behind text[start : start + length] when the frame goes on so, else -1."""
     if at < 0 or at + length > end:
@@ -120,7 +119,7 @@ def _unsigned(data: Bytes, start: int, end: int, decimals: int, units: int) -> t
     return value, at + 1, places
 
 
-@jit
+@inlined
 def steps(data: Bytes, at: int, end: int, decimals: int, units: int) -> tuple[int, int, int]:
     """Reads a quoted decimal as whole steps of a grid.
 
@@ -137,6 +136,10 @@ def steps(data: Bytes, at: int, end: int, decimals: int, units: int) -> tuple[in
     """
     if at < 0 or at + 1 >= end or data[at] != _QUOTE:
         return 0, -1, 0
+    if units == 1:
+        value, behind, places = quick_steps(data, at, end, decimals)
+        if behind >= 0:
+            return value, behind, places
     return _unsigned(data, at + 1, end, decimals, units)
 
 

@@ -25,7 +25,7 @@ from engine.codec_layout import (
     data_of,
     row_of,
 )
-from engine.codec_scan import Bytes, match, signed_units, whole
+from engine.codec_scan import match, signed_units, whole
 from engine.records import (
     FUNDING_E8,
     INDEX_E8,
@@ -36,7 +36,7 @@ from engine.records import (
     TRADE_OFF_BOOK,
 )
 from shm.jit import jit
-from shm.segment import Words
+from shm.segment import Bytes, Words
 
 E8 = 8  # decimals of mark prices and funding rates
 _QUOTE_HEAD = literal('","data":{"e":"bookTicker","u":')

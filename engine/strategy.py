@@ -41,7 +41,7 @@ from shm.jit import handler_address
 from shm.segment import Words
 
 TIMER_NS = 100_000_000  # of the step's clock, between two timer records
-STATE_WORDS_MAX = 4_096
+STATE_WORDS_MAX = 8_192
 PARAMETERS_MAX = 64
 _WORD_MAX = (1 << 62) - 1
 

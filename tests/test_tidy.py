@@ -28,8 +28,8 @@ FILE_BYTES_MAX: Final = 512 * 1024
 
 # What may be imported only behind a door, and the door: a file, or a whole room.
 DOORS: Final = {
-    "numba": ("shm/jit.py",),
-    "llvmlite": ("shm/jit.py",),
+    "numba": ("shm/jit.py", "shm/vectors.py"),
+    "llvmlite": ("shm/jit.py", "shm/vectors.py"),
     "multiprocessing.shared_memory": ("shm/segment.py",),
     "multiprocessing.resource_tracker": ("shm/segment.py",),
     **dict.fromkeys(

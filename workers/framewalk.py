@@ -28,9 +28,9 @@ import numpy as np
 
 from engine.codec_feed import FRAME_BYTES_MAX
 from engine.codec_layout import COUNT, END, data_of, index_of
-from engine.codec_scan import Bytes
 from shm.jit import jit
-from shm.segment import Words
+from shm.segment import Bytes, Words
+from shm.vectors import copy_bytes
 
 START, STOP, IS_GATHERING, KIND, IS_LAST, FROM, TO, BYTES_HIGH, FRAMES_HIGH = range(9)
 WALK_WORDS = 16
@@ -99,8 +99,7 @@ def walk(words: Words, buffer: Bytes, path: Words, read_ns: int) -> int:
             count, start = path[COUNT], path[END]
             if start + size > words[BYTES_HIGH] or count >= words[FRAMES_HIGH]:
                 return FULL
-            for k in range(size):
-                data[start + k] = buffer[place + k]
+            copy_bytes(data, start, buffer, place, size)
             index[count, 0], index[count, 1] = start + size, read_ns
             path[END], path[COUNT] = start + size, count + 1
         words[START] = place + size

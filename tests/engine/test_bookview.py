@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.book import BOOK_HEADER_WORDS, apply_row, book_words, levels, new_book, set_level
+from engine.book import apply_row, book_words, levels, new_book, set_level
 from engine.bookview import (
     PPM,
     book_in,
@@ -148,4 +148,3 @@ def test_a_strategy_keeps_a_book_in_its_state() -> None:
     assert levels(book, SELL) == [(12, 2)]
     assert out[0] == ppm(4 - 2, 6)
     assert state[0] == 2
-    assert len(book) == BOOK_HEADER_WORDS + 16

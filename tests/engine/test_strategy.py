@@ -247,7 +247,7 @@ class TestDescription:
             Strategy("plain", lambda *_: 0)
 
     def test_too_much_state_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="strategy=big state_words=5000"):
+        with pytest.raises(ValueError, match="strategy=big state_words=9000"):
             Strategy("big", obey, (), 5_000)
 
 

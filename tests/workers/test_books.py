@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.book import DROPPED_BIDS, LEVELS_LIMIT, LEVELS_MAX, UPDATE_ID, begin, end, set_level
+from engine.book import DROPPED_BIDS, LEVELS_MAX, UPDATE_ID, begin, end, set_level
+from engine.book_side import LEVELS_LIMIT
 from engine.codec_layout import SUM_COPY, SUM_FIRST, SUMS_WORDS, TOP_VALUES
 from engine.records import Side
 from shm.latest import write_latest
