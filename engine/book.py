@@ -9,7 +9,7 @@ A book holds absolute quantities on integer ticks. engine/book_side.py has how a
     word 5, 6       dropped     bid, ask levels given up at the limit since the last snapshot
     word 7, 8       chunks      in the directory of bids, of asks
     word 9, 10      used        chunks that ever were in it since it was empty
-    word 11, 12     free        the first chunk given back, + 1; 0: none
+    word 11, 12     free        the last chunk given back, 0 for none
     word 16 ..      the sides
 
 At the limit the level farthest from the touch gives way and is counted: the touch stays right, and
@@ -49,7 +49,6 @@ from engine.records import (
 )
 from shm.jit import fence_acquire, fence_release, inlined, jit, load_acquire, store_release
 from shm.segment import Words
-from shm.vectors import BLOCK
 
 LEVELS_MAX = 16_384  # a side; the largest spot snapshot has 5,000
 VERSION, UPDATE_ID = 0, 1
@@ -62,7 +61,7 @@ _ANEW = (DEPTH_SNAPSHOT | DEPTH_FIRST) << 16
 @inlined
 def book_words(levels_max: int = LEVELS_MAX) -> int:
     """Answers the length of a book's array."""
-    return BOOK_HEADER_WORDS + 2 * side_words(levels_max) + BLOCK
+    return BOOK_HEADER_WORDS + 2 * side_words(levels_max)
 
 
 def new_book(levels_max: int = LEVELS_MAX) -> Words:

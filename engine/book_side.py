@@ -8,11 +8,11 @@ negated for asks, so that both sides ascend and one piece of code serves both. R
 levels. Which of its four ways a change goes (set, put in, take out, nothing) a processor cannot
 guess, so all of them are one and the same move within a chunk.
 
-    chunk       WIDTH keys, then their WIDTH lots; a free one: the number of the next + 1, 0: none
-    directory   chunks_max words each: lowest key that may lie in a chunk, number of the chunk
-    sizes       chunks_max words: levels of each chunk, by its number
+    word 16 ..   bid directory, ask directory, bid chunks, ask chunks
 
-    word 16 ..   bid chunks, ask chunks, bid directory and sizes, ask directory and sizes
+    directory    three tables of chunks_max words: the lowest key that may lie in a chunk, the word
+                 its keys begin at, how many levels it has
+    chunk        WIDTH keys, then their WIDTH lots; a chunk given back: the one before it, or 0
 
 When chunks run out, neighbours that fit into one are put together; `chunks_of` has enough of them
 for that always to help. A side of zeros is an empty side. Nothing here allocates.
@@ -35,7 +35,7 @@ WIDTH = BLOCK  # levels of a chunk: all its keys are compared at once, all its l
 CHUNK_WORDS = 2 * WIDTH
 LOWEST = -(1 << 63)  # what may lie in the first chunk has no bound
 _HALF = WIDTH // 2
-_DIRECTORY_WORDS = 3  # of a chunk: lowest key, number, size
+_DIRECTORY_TABLES = 3
 _ZERO, _ONE, _BLOCK = np.uint64(0), np.uint64(1), np.uint64(BLOCK)
 
 
@@ -51,34 +51,33 @@ def chunks_of(levels_max: int) -> int:
 @inlined
 def side_words(levels_max: int) -> int:
     """Answers the length of a side."""
-    return chunks_of(levels_max) * (CHUNK_WORDS + _DIRECTORY_WORDS)
-
-
-@inlined
-def keys_at(book: Words, side: int, chunk: int) -> int:
-    """Answers where the keys of a chunk begin; its lots lie WIDTH words behind."""
-    first = (side - 1) * chunks_of(book[LEVELS_LIMIT])
-    return BOOK_HEADER_WORDS + (first + chunk) * CHUNK_WORDS
+    return chunks_of(levels_max) * (CHUNK_WORDS + _DIRECTORY_TABLES)
 
 
 @inlined
 def lows_at(book: Words, side: int) -> int:
-    """Answers where the lowest keys of the directory begin."""
+    """Answers where the lowest keys of the directory begin; the other two tables lie behind."""
+    return BOOK_HEADER_WORDS + (side - 1) * _DIRECTORY_TABLES * chunks_of(book[LEVELS_LIMIT])
+
+
+@inlined
+def keys_at(book: Words, side: int, at: int) -> int:
+    """Answers where the keys of the chunk at `at` begin; its lots lie WIDTH words behind."""
+    return book[lows_at(book, side) + chunks_of(book[LEVELS_LIMIT]) + at]  # type: ignore[no-any-return]
+
+
+@inlined
+def size_at(book: Words, side: int, at: int) -> int:
+    """Answers the word that says how many levels the chunk at `at` has."""
+    return lows_at(book, side) + 2 * chunks_of(book[LEVELS_LIMIT]) + at
+
+
+@inlined
+def _unused(book: Words, side: int) -> int:
+    """Answers where the next chunk that was never used lies."""
     chunks = chunks_of(book[LEVELS_LIMIT])
-    before = 2 * CHUNK_WORDS + (side - 1) * _DIRECTORY_WORDS
-    return BOOK_HEADER_WORDS + before * chunks
-
-
-@inlined
-def order_at(book: Words, side: int) -> int:
-    """Answers where the chunk numbers of the directory begin."""
-    return lows_at(book, side) + chunks_of(book[LEVELS_LIMIT])
-
-
-@inlined
-def sizes_at(book: Words, side: int) -> int:
-    """Answers where the sizes of the chunks begin."""
-    return lows_at(book, side) + 2 * chunks_of(book[LEVELS_LIMIT])
+    before = 2 * _DIRECTORY_TABLES * chunks + (side - 1) * chunks * CHUNK_WORDS
+    return BOOK_HEADER_WORDS + before + book[_of(side, USED)] * CHUNK_WORDS  # type: ignore[no-any-return]
 
 
 @inlined
@@ -134,9 +133,7 @@ def set_key(book: Words, side: int, key: int, lots: int) -> None:
             _add(book, side, key, lots)
         return
     at = _find(book, side, key)
-    chunk = book[order_at(book, side) + at]
-    keys = keys_at(book, side, chunk)
-    size = book[sizes_at(book, side) + chunk]
+    keys, size = keys_at(book, side, at), book[size_at(book, side, at)]
     place = count_below(book, keys, size, key)
     is_there = (place < size) & (book[keys + place] == key)
     step = int(is_there) - int(lots != 0)  # 1 takes a level out, -1 puts one in
@@ -144,21 +141,21 @@ def set_key(book: Words, side: int, key: int, lots: int) -> None:
     if is_tight & (step < 0):
         _add(book, side, key, lots)
     else:
-        _change(book, side, chunk, (place, step, place if lots != 0 else WIDTH), key, lots)
+        _change(book, side, at, (place, step, place if lots != 0 else WIDTH), key, lots)
         if size == step:
             _give_back(book, side, at)
 
 
 @inlined
 def _change(
-    book: Words, side: int, chunk: int, move: tuple[int, int, int], key: int, lots: int
+    book: Words, side: int, at: int, move: tuple[int, int, int], key: int, lots: int
 ) -> None:
-    """Changes a chunk that has room: `move` is place, step and new place, see `move_in`."""
+    """Changes the chunk at `at`, which has room: `move` is place, step and new, see `move_in`."""
     place, step, new = move
-    keys = keys_at(book, side, chunk)
+    keys = keys_at(book, side, at)
     move_in(book, keys, place, step, new, key)
     move_in(book, keys + WIDTH, place, step, new, lots)
-    book[sizes_at(book, side) + chunk] -= step
+    book[size_at(book, side, at)] -= step
     book[_of(side, COUNT)] -= step
 
 
@@ -167,32 +164,22 @@ def _add(book: Words, side: int, key: int, lots: int) -> None:
     """Puts a level in that is not there yet, whatever must make room for it."""
     if book[_of(side, COUNT)] == book[LEVELS_LIMIT]:
         book[_of(side, DROPPED)] += 1
-        if book[_of(side, CHUNKS)] == 0:
+        if book[_of(side, CHUNKS)] == 0 or key < book[keys_at(book, side, 0)]:
             return
-        if key < book[keys_at(book, side, book[order_at(book, side)])]:
-            return
-        _drop_farthest(book, side)
+        _change(book, side, 0, (0, 1, WIDTH), 0, 0)
+        if book[size_at(book, side, 0)] == 0:
+            _give_back(book, side, 0)
     if book[_of(side, CHUNKS)] == 0:
         _take(book, side, 0, LOWEST)
     at = _find(book, side, key)
-    if book[sizes_at(book, side) + book[order_at(book, side) + at]] == WIDTH:
+    if book[size_at(book, side, at)] == WIDTH:
         if not _has_free(book, side):
             _pack(book, side)
             at = _find(book, side, key)
         _split(book, side, at)
         at = _find(book, side, key)
-    chunk = book[order_at(book, side) + at]
-    size = book[sizes_at(book, side) + chunk]
-    place = count_below(book, keys_at(book, side, chunk), size, key)
-    _change(book, side, chunk, (place, -1, place), key, lots)
-
-
-@inlined
-def _drop_farthest(book: Words, side: int) -> None:
-    chunk = book[order_at(book, side)]
-    _change(book, side, chunk, (0, 1, WIDTH), 0, 0)
-    if book[sizes_at(book, side) + chunk] == 0:
-        _give_back(book, side, 0)
+    place = count_below(book, keys_at(book, side, at), book[size_at(book, side, at)], key)
+    _change(book, side, at, (place, -1, place), key, lots)
 
 
 @inlined
@@ -202,66 +189,63 @@ def _has_free(book: Words, side: int) -> bool:
 
 
 @jit
-def _take(book: Words, side: int, at: int, low: int) -> int:
-    """Puts an empty chunk for keys from `low` on into the directory at `at`; answers its number."""
-    chunk = book[_of(side, FREE)] - 1
-    if chunk >= 0:
-        book[_of(side, FREE)] = book[keys_at(book, side, chunk)]
+def _take(book: Words, side: int, at: int, low: int) -> None:
+    """Puts a free chunk, which there is, into the directory at `at` for keys from `low` on."""
+    keys = book[_of(side, FREE)]
+    if keys != 0:
+        book[_of(side, FREE)] = book[keys]
     else:
-        chunk = book[_of(side, USED)]
+        keys = _unused(book, side)
         book[_of(side, USED)] += 1
-    chunks = book[_of(side, CHUNKS)]
-    book[sizes_at(book, side) + chunk] = 0
-    for table, value in ((lows_at(book, side), low), (order_at(book, side), chunk)):
+    chunks, table = book[_of(side, CHUNKS)], lows_at(book, side)
+    for value in (low, keys, 0):
         move_up(book, table + at, table + chunks)
         book[table + at] = value
+        table += chunks_of(book[LEVELS_LIMIT])
     book[_of(side, CHUNKS)] = chunks + 1
-    return chunk  # type: ignore[no-any-return]
 
 
 @jit
 def _give_back(book: Words, side: int, at: int) -> None:
     """Takes the chunk at `at` out of the directory."""
-    chunks = book[_of(side, CHUNKS)] - 1
-    chunk = book[order_at(book, side) + at]
-    move_down(book, lows_at(book, side) + at, lows_at(book, side) + chunks)
-    move_down(book, order_at(book, side) + at, order_at(book, side) + chunks)
+    chunks, table = book[_of(side, CHUNKS)] - 1, lows_at(book, side)
+    keys = keys_at(book, side, at)
+    for _ in range(_DIRECTORY_TABLES):
+        move_down(book, table + at, table + chunks)
+        table += chunks_of(book[LEVELS_LIMIT])
     book[lows_at(book, side)] = LOWEST
-    book[keys_at(book, side, chunk)] = book[_of(side, FREE)]
-    book[_of(side, FREE)] = chunk + 1
+    book[keys], book[_of(side, FREE)] = book[_of(side, FREE)], keys
     book[_of(side, CHUNKS)] = chunks
 
 
 @jit
 def _shift(book: Words, side: int, source: int, first: int, target: int) -> None:
-    """Moves the levels of chunk `source` from `first` on behind those of chunk `target`."""
-    sizes = sizes_at(book, side)
-    old, new = keys_at(book, side, source), keys_at(book, side, target)
-    for place in range(first, book[sizes + source]):
-        size = book[sizes + target]
-        for part in (0, WIDTH):
-            book[new + part + size] = book[old + part + place]
-        book[sizes + target] = size + 1
-    book[sizes + source] = first
+    """Moves the levels of the chunk at `source` from `first` on behind those at `target`."""
+    old, new = size_at(book, side, source), size_at(book, side, target)
+    count = book[old] - first
+    for part in (0, WIDTH):
+        from_word = keys_at(book, side, source) + part + first
+        to_word = keys_at(book, side, target) + part + book[new]
+        for place in range(count):
+            book[to_word + place] = book[from_word + place]
+    book[old] -= count
+    book[new] += count
 
 
 @jit
 def _split(book: Words, side: int, at: int) -> None:
     """Moves the upper half of the full chunk at `at` into one behind it; there is a free one."""
-    chunk = book[order_at(book, side) + at]
-    low = book[keys_at(book, side, chunk) + _HALF]
-    _shift(book, side, chunk, _HALF, _take(book, side, at + 1, low))
+    _take(book, side, at + 1, book[keys_at(book, side, at) + _HALF])
+    _shift(book, side, at, _HALF, at + 1)
 
 
 @jit
 def _pack(book: Words, side: int) -> None:
     """Puts together neighbours that fit into one chunk."""
-    order, sizes = order_at(book, side), sizes_at(book, side)
     at = 0
     while at + 1 < book[_of(side, CHUNKS)]:
-        chunk, other = book[order + at], book[order + at + 1]
-        if book[sizes + chunk] + book[sizes + other] <= WIDTH:
-            _shift(book, side, other, 0, chunk)
+        if book[size_at(book, side, at)] + book[size_at(book, side, at + 1)] <= WIDTH:
+            _shift(book, side, at + 1, 0, at)
             _give_back(book, side, at + 1)
         else:
             at += 1
@@ -286,27 +270,23 @@ def worse_place(book: Words, side: int, place: int) -> int:
 
 @inlined
 def _last_place(book: Words, side: int, at: int) -> int:
-    if at < 0:
-        return -1
-    chunk = book[order_at(book, side) + at]
-    return at * WIDTH + book[sizes_at(book, side) + chunk] - 1  # type: ignore[no-any-return]
+    return at * WIDTH + book[size_at(book, side, at)] - 1 if at >= 0 else -1
 
 
 @inlined
 def word_of(book: Words, side: int, place: int) -> int:
     """Answers the word of the key at a place; the lots lie WIDTH words behind."""
-    chunk = book[order_at(book, side) + place // WIDTH]
-    return keys_at(book, side, chunk) + place % WIDTH
+    return keys_at(book, side, place // WIDTH) + place % WIDTH
 
 
 @inlined
 def copy_side(book: Words, side: int, out: Words) -> None:
     """Copies what is in use of a side to a book whose header is copied already."""
-    used, chunks = out[_of(side, USED)], out[_of(side, CHUNKS)]
-    _copy(book, keys_at(out, side, 0), used * CHUNK_WORDS, out)
-    _copy(book, sizes_at(out, side), used, out)
-    _copy(book, lows_at(out, side), chunks, out)
-    _copy(book, order_at(out, side), chunks, out)
+    used, table = out[_of(side, USED)] * CHUNK_WORDS, lows_at(out, side)
+    for _ in range(_DIRECTORY_TABLES):
+        _copy(book, table, out[_of(side, CHUNKS)], out)
+        table += chunks_of(out[LEVELS_LIMIT])
+    _copy(book, _unused(out, side) - used, used, out)
 
 
 @inlined

@@ -90,12 +90,14 @@ from engine.records import (
 from shm.jit import fence_release, inlined, jit, store_release
 from shm.ring import CAPACITY
 from shm.segment import Words
+from shm.vectors import BLOCK, copy_block
 
 _DEPTH, _BOOK_STATE = int(Kind.DEPTH), int(Kind.BOOK_STATE)
 _SYNCED, _GAP = int(BookState.SYNCED), int(BookState.STALE_GAP)
 _CROSSED, _SILENT = int(BookState.STALE_CROSSED), int(BookState.STALE_SILENT)
 _LAST_BIT = DEPTH_LAST << 16
 _FLAGS = 0xFFFF << 16
+assert ROW_WORDS == BLOCK, "records are copied as one block"
 _LEARN_FRAMES = 32  # frames until the usual gap is known; later ones weigh one in so many
 _GAPS_MAX = 20  # usual gaps without a frame are a silence
 
@@ -108,11 +110,9 @@ def _write_run(path: Words, slot: int, rows: Words, first: int, count: int) -> N
     sequence = reserve(path, count)
     begin(book)
     for index in range(first, first + count):
-        row, source = row_of(path, sequence), rows[index]
-        flags = source[TAG] & _FLAGS
-        stamp(path, row, sequence, kind | flags, source[TRIGGER_NS])
-        for word in range(PAYLOAD, ROW_WORDS):
-            row[word] = source[word]
+        row = row_of(path, sequence)
+        copy_block(row, rows[index])
+        stamp(path, row, sequence, kind | (row[TAG] & _FLAGS), row[TRIGGER_NS])
         apply_row(book, row)
         sequence += 1
     path[WRITTEN] += count
@@ -180,8 +180,7 @@ def _hold(path: Words, slot: int, read_ns: int) -> int:
         want(path, slot)
     at = sync[SYNC_HELD]
     for index in range(count):
-        for word in range(ROW_WORDS):
-            held[at + index, word] = staged[index, word]
+        copy_block(held[at + index], staged[index])
         held[at + index, TRIGGER_NS] = read_ns
     sync[SYNC_HELD] += count
     return DONE

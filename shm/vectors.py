@@ -14,8 +14,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 BLOCK = 16  # words of a block
+_LANES = 64  # bytes that `like_in` looks at, a bit each
 _WORD, _BIT = ir.IntType(64), ir.IntType(1)
-_BLOCK, _MASK = ir.VectorType(_WORD, BLOCK), ir.VectorType(_BIT, BLOCK)
+_BLOCK = ir.VectorType(_WORD, BLOCK)
 _PLACES = ir.Constant(_BLOCK, list(range(BLOCK)))
 
 
@@ -47,11 +48,29 @@ def copy_bytes(typing, target, at, source, first, count):  # type: ignore[no-unt
     return types.void(target, types.intp, source, types.intp, types.intp), generate
 
 
-def _spread(builder: Any, value: Any) -> Any:
-    """Answers a block of which every word is `value`."""
-    none = ir.Constant(_BLOCK, ir.Undefined)
-    one = builder.insert_element(none, value, ir.Constant(ir.IntType(32), 0))
-    lanes = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_block(typing, target, source):  # type: ignore[no-untyped-def]
+    """Copies the first BLOCK words of `source` to `target`, both int64."""
+    if not (_is(target, types.int64) and _is(source, types.int64)):
+        return None
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        kinds, zero = signature.args, ir.Constant(_WORD, 0)
+        into = _pointer(context, builder, kinds[0], arguments[0], zero, _BLOCK)
+        block = builder.load(
+            _pointer(context, builder, kinds[1], arguments[1], zero, _BLOCK), align=8
+        )
+        builder.store(block, into, align=8)
+        return context.get_dummy_value()
+
+    return types.void(target, source), generate
+
+
+def _spread(builder: Any, value: Any, vector: Any = _BLOCK) -> Any:
+    """Answers a vector of which every element is `value`."""
+    none, index = ir.Constant(vector, ir.Undefined), ir.IntType(32)
+    one = builder.insert_element(none, value, ir.Constant(index, 0))
+    lanes = ir.Constant(ir.VectorType(index, vector.count), [0] * vector.count)
     return builder.shuffle_vector(one, none, lanes)
 
 
@@ -66,6 +85,24 @@ def word_in(typing, data, place):  # type: ignore[no-untyped-def]
         return builder.load(_pointer(context, builder, kind, *arguments, _WORD), align=1)
 
     return types.uint64(data, types.intp), generate
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def like_in(typing, data, place, byte):  # type: ignore[no-untyped-def]
+    """Says which of data[place : place + 64] (uint8) are `byte`: a bit each, the first lowest."""
+    if not _is(data, types.uint8):
+        return None
+
+    def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        data, place, byte = arguments
+        lanes = ir.VectorType(ir.IntType(8), _LANES)
+        pointer = _pointer(context, builder, signature.args[0], data, place, lanes)
+        is_like = builder.icmp_unsigned(
+            "==", builder.load(pointer, align=1), _spread(builder, byte, lanes)
+        )
+        return builder.bitcast(is_like, _WORD)
+
+    return types.uint64(data, types.intp, types.uint8), generate
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -17,8 +17,8 @@ from engine.book_side import (
     USED,
     WIDTH,
     chunks_of,
-    order_at,
-    sizes_at,
+    keys_at,
+    size_at,
 )
 from engine.records import Side
 from shm.segment import Words
@@ -38,9 +38,9 @@ def check(book: Words, side: int, model: dict[int, int]) -> None:
     """The side has what the model has, and its directory is sound."""
     assert levels(book, side) == sorted(model.items(), reverse=side == BUY)
     chunks, used = int(book[CHUNKS + side - 1]), int(book[USED + side - 1])
-    order = book[order_at(book, side) : order_at(book, side) + chunks].tolist()
-    sizes = [int(book[sizes_at(book, side) + chunk]) for chunk in order]
-    assert len(set(order)) == chunks <= used <= chunks_of(int(book[LEVELS_LIMIT]))
+    sizes = [int(book[size_at(book, side, at)]) for at in range(chunks)]
+    assert len({int(keys_at(book, side, at)) for at in range(chunks)}) == chunks
+    assert chunks <= used <= chunks_of(int(book[LEVELS_LIMIT]))
     assert sum(sizes) == book[COUNT + side - 1] == len(model)
     assert all(0 < size <= WIDTH for size in sizes)
 

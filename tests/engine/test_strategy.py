@@ -248,7 +248,7 @@ class TestDescription:
 
     def test_too_much_state_is_refused(self) -> None:
         with pytest.raises(ValueError, match="strategy=big state_words=9000"):
-            Strategy("big", obey, (), 5_000)
+            Strategy("big", obey, (), 9_000)
 
 
 class TestLoading:

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from shm.jit import jit
 from shm.segment import Words
-from shm.vectors import BLOCK, copy_bytes, count_below, move_in, trailing_zeros, word_in
+from shm.vectors import (
+    BLOCK,
+    copy_block,
+    copy_bytes,
+    count_below,
+    like_in,
+    move_in,
+    trailing_zeros,
+    word_in,
+)
 
 WORD = st.integers(-(1 << 63), (1 << 63) - 1)
 BLOCKS = st.lists(WORD, min_size=BLOCK + 2, max_size=BLOCK + 2)
@@ -21,6 +30,11 @@ def word(data: np.ndarray, place: int) -> np.uint64:
 
 
 @jit
+def like(data: np.ndarray, place: int, byte: np.uint8) -> np.uint64:
+    return like_in(data, place, byte)
+
+
+@jit
 def zeros(number: np.uint64) -> np.uint64:
     return trailing_zeros(number)
 
@@ -28,6 +42,11 @@ def zeros(number: np.uint64) -> np.uint64:
 @jit
 def copy(target: np.ndarray, at: int, source: np.ndarray, first: int, count: int) -> None:
     copy_bytes(target, at, source, first, count)
+
+
+@jit
+def copy_words(target: Words, source: Words) -> None:
+    copy_block(target, source)
 
 
 @jit
@@ -47,6 +66,13 @@ def test_word_has_its_first_byte_lowest_wherever_it_begins(data: bytes, share: f
     found = word(np.frombuffer(data, np.uint8).copy(), place)
 
     assert int(found) == int.from_bytes(data[place : place + 8], "little")
+
+
+@given(data=st.lists(st.integers(0, 3), min_size=70, max_size=70), place=st.integers(0, 6))
+def test_bytes_that_are_like_one_have_their_bit(data: list[int], place: int) -> None:
+    found = like(np.array(data, np.uint8), place, np.uint8(2))
+
+    assert int(found) == sum((data[place + bit] == 2) << bit for bit in range(64))
 
 
 @pytest.mark.parametrize("bits", [0, 1, 7, 31, 32, 63])
@@ -69,6 +95,15 @@ def test_bytes_are_copied_and_none_beside_them(source: bytes, at: int, share: fl
     copy(target, at, np.frombuffer(source + b"\0", np.uint8).copy(), first, count)
 
     assert target.tobytes() == b"\7" * at + source[first:] + b"\7" * 9
+
+
+@given(words=BLOCKS)
+def test_block_is_copied_and_nothing_behind_it(words: list[int]) -> None:
+    target = np.full(BLOCK + 2, 7, np.int64)
+
+    copy_words(target, np.array(words, np.int64))
+
+    assert target.tolist() == [*words[:BLOCK], 7, 7]
 
 
 @given(words=BLOCKS, count=st.integers(0, BLOCK), value=WORD)
