@@ -57,8 +57,9 @@ from workers.framewalk import (
     walk,
 )
 
-# The kernel doubles this number; so half a batch takes what one read can bring.
+# The kernel doubles this number; so half a batch takes what it can hold.
 RECEIVE_BYTES_MAX = 1 << 20
+READ_BYTES_MAX = 1 << 17  # at once: what is read is decoded while the core's own cache has it
 BATCH_BYTES_HIGH, BATCH_FRAMES_HIGH = DATA_BYTES_MAX // 2, FRAMES_MAX // 2
 HEAD_BYTES_MAX = 16_384
 OPEN_S_MAX = 10.0
@@ -147,7 +148,8 @@ class FrameSession(asyncio.BufferedProtocol):
     def get_buffer(self, sizehint: int) -> memoryview:
         """Answers where the next read goes; a frame is at most half of the buffer."""
         make_space(self._state, self._buffer)
-        return self._view[self._words[STOP] :]
+        stop = self._words[STOP]
+        return self._view[stop : stop + READ_BYTES_MAX]
 
     def buffer_updated(self, nbytes: int) -> None:
         """Takes what has been read."""
