@@ -17,8 +17,8 @@ from rich.console import Console
 
 from config.settings import Settings
 from config.topology import is_exchange_embedded
-from engine.venues import market_of
-from workers.capture_plan import Market, source_of
+from engine.venues import CCXT_PREFIX, market_of
+from workers.capture_plan import source_of
 from workers.capture_session import Sessions
 from workers.capture_writer import Output, Queue, Writer
 from workers.exchange.server import ExchangeServer
@@ -33,7 +33,6 @@ SHOW_S, LOG_S = 0.5, 10.0  # between lines of progress on a terminal, and elsewh
 class Wanted(NamedTuple):
     """What a user asked for."""
 
-    market: Market
     output: Output
     seconds: float | None  # None: until a signal
     as_json: bool
@@ -42,7 +41,8 @@ class Wanted(NamedTuple):
 def capture(settings: Settings, wanted: Wanted) -> int:
     """Records until the time is over or a signal comes; answers the exit code.
 
-    `[market]` says which symbols and streams; without a `[venue]` the built-in exchange is started.
+    `[market]` says which symbols and streams, `[venue]` where from and of which market; without its
+    addresses the built-in exchange is started.
 
     Raises:
         ValueError: a setting is not what it must be.
@@ -50,10 +50,10 @@ def capture(settings: Settings, wanted: Wanted) -> int:
     """
     path = wanted.output.path
     symbols = settings.market.symbols
-    if wanted.market != "spot" and is_exchange_embedded(settings):
+    if settings.venue.kind.startswith(CCXT_PREFIX):
         raise ValueError(
-            f"the built-in exchange serves spot only: market={wanted.market};"
-            " name a venue's addresses in [venue]"
+            "a capture must be of frames as the venue sends them, and ccxt shows none:"
+            f" [venue] kind={settings.venue.kind}; `tickring run` records what ccxt reads"
         )
     if path.suffix == ".gz" and len(symbols) != 1:
         raise ValueError(
@@ -74,8 +74,9 @@ async def _venue(settings: Settings) -> AsyncIterator[tuple[str, str]]:
     if not is_exchange_embedded(settings):
         yield venue.rest_url.rstrip("/"), venue.stream_url.rstrip("/")
         return
-    market = market_of(settings.venue.kind)
-    server = ExchangeServer(settings.exchange, settings.market, keys={}, venue=market)
+    server = ExchangeServer(
+        settings.exchange, settings.market, keys={}, venue=market_of(venue.kind)
+    )
     port = await server.open()
     try:
         base = f"{settings.exchange.host}:{port}"
@@ -87,6 +88,7 @@ async def _venue(settings: Settings) -> AsyncIterator[tuple[str, str]]:
 async def _capture(settings: Settings, wanted: Wanted) -> int:
     console = stderr_console()
     market, venue = settings.market, settings.venue
+    recorded = market_of(venue.kind)
     queue, said = Queue(), []
 
     def say(text: str) -> None:
@@ -94,10 +96,10 @@ async def _capture(settings: Settings, wanted: Wanted) -> int:
         console.print(f"tickring: {text}", markup=False, highlight=False)
 
     async with _venue(settings) as (rest_url, stream_url):
-        source = source_of(wanted.market, stream_url, market.symbols, list(market.streams))
+        source = source_of(recorded, stream_url, market.symbols, list(market.streams))
         rest = Rest(rest_url, venue.request_ms_max / 1000)
         sessions = Sessions(queue, source, rest, market.snapshot_levels, say)
-        writer = Writer(queue, wanted.market, wanted.output, sessions.ask)
+        writer = Writer(queue, recorded, wanted.output, sessions.ask)
         started_s = monotonic()
         writer.start()
         try:
@@ -110,7 +112,7 @@ async def _capture(settings: Settings, wanted: Wanted) -> int:
             writer.stop()
             rest.close()
     result = _summary(writer, queue, sessions.reconnects, monotonic() - started_s)
-    result["market"] = wanted.market
+    result["market"] = recorded.name
     names = [f"{s.lower()}@{stream}" for s in market.symbols for stream in market.streams]
     result["silent_streams"] = [name for name in names if name not in result["messages"]]
     _show(result, console, as_json=wanted.as_json)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from engine.venues import market_of as venue_market
+from engine.venues import USDM, Market
 
-Market = Literal["spot", "usdm"]
-MARKETS: tuple[Market, ...] = ("spot", "usdm")
 _STREAM = re.compile(rb'\s*\{\s*"stream"\s*:\s*"([^"@]+)@([^"]+)"')
 _FIRST_ID = re.compile(rb'"U"\s*:\s*(\d+)')
 _SNAPSHOT_ID = re.compile(rb'"lastUpdateId"\s*:\s*(\d+)')
@@ -22,19 +20,10 @@ class Source(NamedTuple):
     urls: tuple[str, ...]  # of the connections that carry all streams
 
 
-def market_of(text: str) -> Market:
-    """Answers a market by its name; raises ValueError for one that we do not know."""
-    for market in MARKETS:
-        if text == market:
-            return market
-    raise ValueError(f"a market must be one of {', '.join(MARKETS)}: given={text!r}")
-
-
 def source_of(market: Market, base: str, symbols: tuple[str, ...], streams: list[str]) -> Source:
     """Answers the addresses of a market whose streams are served at `base`."""
-    venue = venue_market(market)
-    urls = tuple(venue.urls(base, symbols, streams))
-    return Source(venue.depth_path, venue.snapshot_levels_max, urls)
+    urls = tuple(market.urls(base, symbols, streams))
+    return Source(market.depth_path, market.snapshot_levels_max, urls)
 
 
 def stream_of_frame(payload: bytes) -> tuple[str, str] | None:
@@ -60,4 +49,4 @@ def joins(market: Market, last_update_id: int, first_id: int) -> bool:
 
     Spot continues at the snapshot's id + 1, USD-M overlaps it.
     """
-    return last_update_id >= (first_id if market == "usdm" else first_id - 1)
+    return last_update_id >= (first_id if market.name == USDM.name else first_id - 1)

@@ -17,9 +17,9 @@ from pathlib import Path
 from time import monotonic, time_ns
 from typing import NamedTuple
 
+from engine.venues import Market
 from workers.capture_file import RecordingFile
 from workers.capture_plan import (
-    Market,
     first_update_id,
     joins,
     snapshot_update_id,
@@ -214,7 +214,7 @@ class Writer(threading.Thread):
             path = path.with_name(name)
         else:
             stamp = datetime.fromtimestamp(time_ns() / 1e9, UTC).strftime("%Y%m%dT%H%M%SZ")
-            path = path / f"{self._market}_{symbol.lower()}_{stamp}_{number:04d}.gz"
+            path = path / f"{self._market.name}_{symbol.lower()}_{stamp}_{number:04d}.gz"
         self._made += 1
         self._open[symbol] = one = _Open(RecordingFile(path), monotonic())
         return one

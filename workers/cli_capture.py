@@ -7,11 +7,10 @@ from typing import Annotated
 
 import typer
 
-from engine.venues import market_of as venue_market
+from engine.venues import CCXT_PREFIX, market_of
 from workers.arguments import seconds_of
 from workers.capture import Wanted, capture, output_of
 from workers.capture_inspect import inspect
-from workers.capture_plan import market_of
 from workers.cli_options import AsJson, Config, For, examples, settings_of
 
 group = typer.Typer(
@@ -33,8 +32,8 @@ def record(
     context: typer.Context,
     config: Config = None,
     market: Annotated[
-        str, typer.Option(metavar="spot|usdm", help="Whose paths and streams; [venue] says where.")
-    ] = "spot",
+        str, typer.Option(metavar="spot|usdm", help="Without it as [venue] kind says.")
+    ] = "",
     symbols: Annotated[str, typer.Option(metavar="A,B", help="Without it as in [market].")] = "",
     streams: Annotated[
         str, typer.Option(metavar="A,B", help="bookTicker, trade, aggTrade, depth@100ms, ...")
@@ -63,11 +62,11 @@ def record(
         given["symbols"] = [symbol.upper() for symbol in _words(symbols)]
     if streams:
         given["streams"] = _words(streams)
-    chosen = market_of(market)
-    kind: dict[str, object] = {"kind": venue_market(chosen).kind}
+    kind: dict[str, object] = {}
+    if market:  # a venue of ccxt's is refused further on, with what to do
+        kind["kind"] = market if market.startswith(CCXT_PREFIX) else market_of(market).kind
     settings, _ = settings_of(config, None, market=given, venue=kind)
     wanted = Wanted(
-        chosen,
         output_of(out.expanduser(), file_mib, seconds_of(file_time)),
         seconds_of(for_) if for_ else None,
         as_json,

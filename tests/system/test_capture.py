@@ -48,18 +48,20 @@ def _final_book(path: Path) -> tuple[int, str]:
     return last, hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+@pytest.mark.parametrize("market", ["spot", "usdm"])
 def test_what_was_captured_plays_back_with_equal_counts_and_book(
-    start: Starter, tmp_path: Path
+    start: Starter, tmp_path: Path, market: str
 ) -> None:
     file = tmp_path / "btc.gz"
     done = subprocess.run(
-        [*COMMAND, "--for", "3s", "--out", str(file), "--json"],
+        [*COMMAND, "--market", market, "--for", "3s", "--out", str(file), "--json"],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     captured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert captured["dropped"] == 0
     assert captured["silent_streams"] == []
+    assert captured["market"] == market
     assert facts_of(file).is_good
 
     summary = start("--capture", str(file), "--speed", "max").summary()
@@ -114,9 +116,9 @@ def test_ctrl_c_finishes_every_symbol_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--market", "usdm"], "the built-in exchange serves spot only: market=usdm"),
         (["--out", "a.gz", "--symbols", "BTCUSDT,ETHUSDT"], "one file must be of one symbol"),
         (["--market", "coinm"], "a market must be one of spot, usdm"),
+        (["--market", "ccxt:kraken"], "a capture must be of frames as the venue sends them"),
         (["inspect", "nowhere.gz"], "a recording must be readable: file=nowhere.gz"),
     ],
 )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
+from engine.venues import SPOT, USDM, Market
 from tests.engine.scratch_feed import depth_frame, quote_frame, snapshot_body
-from workers.capture_plan import Market, joins, market_of, source_of, stream_of_frame
+from workers.capture_plan import joins, source_of, stream_of_frame
 from workers.capture_writer import Entry, Output, Queue, Writer
 from workers.exchange.capture import read_lines, scan
 
@@ -18,9 +17,7 @@ LEVELS = [("1.00", "2.0")]
 class Rig:
     """A writer whose questions are kept; answers are put by the test."""
 
-    def __init__(
-        self, folder: Path, market: Market = "spot", file_bytes_max: int = 1 << 20
-    ) -> None:
+    def __init__(self, folder: Path, market: Market = SPOT, file_bytes_max: int = 1 << 20) -> None:
         self.queue = Queue()
         self.asked: list[tuple[str, int]] = []
         output = Output(folder, file_bytes_max, 3_600.0)
@@ -109,7 +106,7 @@ def test_a_disk_that_refuses_ends_the_writer_with_its_error(tmp_path: Path) -> N
 
 def test_usdm_streams_are_split_by_endpoint_and_connections_are_bounded() -> None:
     streams = ["bookTicker", "aggTrade", "depth@0ms", "markPrice@1s"]
-    source = source_of("usdm", "ws://h", ("BTCUSDT",), streams)
+    source = source_of(USDM, "ws://h", ("BTCUSDT",), streams)
 
     assert source.depth_path == "/fapi/v1/depth"
     assert source.urls == (
@@ -117,16 +114,14 @@ def test_usdm_streams_are_split_by_endpoint_and_connections_are_bounded() -> Non
         "ws://h/market/stream?streams=btcusdt@aggTrade/btcusdt@markPrice@1s",
     )
     many = tuple(f"S{number}USDT" for number in range(201))
-    assert len(source_of("usdm", "ws://h", many, ["aggTrade"]).urls) == 2
+    assert len(source_of(USDM, "ws://h", many, ["aggTrade"]).urls) == 2
 
 
 def test_markets_join_snapshots_by_their_own_rule() -> None:
-    assert joins("spot", 9, 10)
-    assert not joins("spot", 8, 10)
-    assert joins("usdm", 10, 10)
-    assert not joins("usdm", 9, 10)
-    with pytest.raises(ValueError, match="one of spot, usdm"):
-        market_of("coinm")
+    assert joins(SPOT, 9, 10)
+    assert not joins(SPOT, 8, 10)
+    assert joins(USDM, 10, 10)
+    assert not joins(USDM, 9, 10)
 
 
 def test_a_frame_without_stream_has_no_place() -> None:
