@@ -29,10 +29,11 @@ from engine.book_side import (
     DROPPED,
     LEVELS_LIMIT,
     WIDTH,
+    WORDS_A_CHUNK,
     best_place,
     copy_side,
+    plain_chunks_of,
     set_key,
-    side_words,
     word_of,
     worse_place,
 )
@@ -58,10 +59,9 @@ _BUY = int(Side.BUY)
 _ANEW = (DEPTH_SNAPSHOT | DEPTH_FIRST) << 16
 
 
-@inlined
 def book_words(levels_max: int = LEVELS_MAX) -> int:
     """Answers the length of a book's array."""
-    return BOOK_HEADER_WORDS + 2 * side_words(levels_max)
+    return BOOK_HEADER_WORDS + 2 * plain_chunks_of(levels_max) * WORDS_A_CHUNK
 
 
 def new_book(levels_max: int = LEVELS_MAX) -> Words:

@@ -36,22 +36,20 @@ CHUNK_WORDS = 2 * WIDTH
 LOWEST = -(1 << 63)  # what may lie in the first chunk has no bound
 _HALF = WIDTH // 2
 _DIRECTORY_TABLES = 3
+WORDS_A_CHUNK = CHUNK_WORDS + _DIRECTORY_TABLES
 _ZERO, _ONE, _BLOCK = np.uint64(0), np.uint64(1), np.uint64(BLOCK)
 
 
-@inlined
-def chunks_of(levels_max: int) -> int:
+def plain_chunks_of(levels_max: int) -> int:
     """Answers how many chunks a side has for so many levels: one for 8 of them.
 
     A few less would do: of neighbours that `_pack` leaves apart any two have 17 levels or more.
+    This one is for Python, which then need not compile it.
     """
     return (levels_max >> 3) + 4
 
 
-@inlined
-def side_words(levels_max: int) -> int:
-    """Answers the length of a side."""
-    return chunks_of(levels_max) * (CHUNK_WORDS + _DIRECTORY_TABLES)
+chunks_of = inlined(plain_chunks_of)
 
 
 @inlined

@@ -21,14 +21,20 @@ Called by: whoever owns the book; a reader of a shared one copies it first (`cop
 from __future__ import annotations
 
 from engine.book import (
-    book_words,
     level_count,
     level_lots,
     level_ticks,
     lots_at,
     ticks_at,
 )
-from engine.book_side import LEVELS_LIMIT, best_place, worse_place
+from engine.book_side import (
+    BOOK_HEADER_WORDS,
+    LEVELS_LIMIT,
+    WORDS_A_CHUNK,
+    best_place,
+    chunks_of,
+    worse_place,
+)
 from engine.records import Side
 from shm.jit import jit
 from shm.segment import Words
@@ -41,7 +47,8 @@ _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 @jit
 def book_in(state: Words, first: int, levels_max: int) -> Words:
     """Views `book_words(levels_max)` words of a strategy's state, zero at first, as its book."""
-    book = state[first : first + book_words(levels_max)]
+    words = BOOK_HEADER_WORDS + 2 * chunks_of(levels_max) * WORDS_A_CHUNK  # as book_words says
+    book = state[first : first + words]
     book[LEVELS_LIMIT] = levels_max
     return book
 

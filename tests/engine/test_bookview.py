@@ -148,3 +148,10 @@ def test_a_strategy_keeps_a_book_in_its_state() -> None:
     assert levels(book, SELL) == [(12, 2)]
     assert out[0] == ppm(4 - 2, 6)
     assert state[0] == 2
+
+
+@given(levels_max=st.integers(1, 3_000), rest=st.integers(0, 50))
+def test_a_book_in_a_state_has_the_words_that_it_was_given(levels_max: int, rest: int) -> None:
+    state = np.zeros(7 + book_words(levels_max) + rest, np.int64)
+
+    assert len(book_in(state, 7, levels_max)) == book_words(levels_max)
