@@ -76,7 +76,7 @@ def test_every_worker_of_the_demo_comes_back(start: Starter) -> None:
 
 
 def test_every_worker_comes_back_when_each_agent_has_its_own(start: Starter) -> None:
-    workers = ("feed", "signal", "risk", "execution", "recorder", "store")
+    workers = ("feed", "signal", "risk", "execution")  # the others are alone in the demo too
     _kill_each(start(config=SPLIT), workers)
 
 
