@@ -29,10 +29,10 @@ from engine.book_side import (
     DROPPED,
     LEVELS_LIMIT,
     WIDTH,
-    WORDS_A_CHUNK,
     best_place,
     copy_side,
     plain_chunks_of,
+    plain_words_of,
     set_key,
     word_of,
     worse_place,
@@ -61,7 +61,7 @@ _ANEW = (DEPTH_SNAPSHOT | DEPTH_FIRST) << 16
 
 def book_words(levels_max: int = LEVELS_MAX) -> int:
     """Answers the length of a book's array."""
-    return BOOK_HEADER_WORDS + 2 * plain_chunks_of(levels_max) * WORDS_A_CHUNK
+    return plain_words_of(plain_chunks_of(levels_max))
 
 
 def new_book(levels_max: int = LEVELS_MAX) -> Words:

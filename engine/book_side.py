@@ -8,11 +8,12 @@ negated for asks, so that both sides ascend and one piece of code serves both. R
 levels. Which of its four ways a change goes (set, put in, take out, nothing) a processor cannot
 guess, so all of them are one and the same move within a chunk.
 
-    word 16 ..   bid directory, ask directory, bid chunks, ask chunks
+    word 16 ..   bid directory, ask directory, bid chunks, ask chunks, spare
 
     directory    three tables of chunks_max words: the lowest key that may lie in a chunk, the word
                  its keys begin at, how many levels it has
     chunk        WIDTH keys, then their WIDTH lots; a chunk given back: the one before it, or 0
+    spare        words behind the last chunk: a move within it looks at the word beside it
 
 When chunks run out, neighbours that fit into one are put together; `chunks_of` has enough of them
 for that always to help. A side of zeros is an empty side. Nothing here allocates.
@@ -36,7 +37,8 @@ CHUNK_WORDS = 2 * WIDTH
 LOWEST = -(1 << 63)  # what may lie in the first chunk has no bound
 _HALF = WIDTH // 2
 _DIRECTORY_TABLES = 3
-WORDS_A_CHUNK = CHUNK_WORDS + _DIRECTORY_TABLES
+_WORDS_A_CHUNK = CHUNK_WORDS + _DIRECTORY_TABLES
+_SPARE_WORDS = 8  # a cache line: books lie one behind the other
 _ZERO, _ONE, _BLOCK = np.uint64(0), np.uint64(1), np.uint64(BLOCK)
 
 
@@ -49,7 +51,13 @@ def plain_chunks_of(levels_max: int) -> int:
     return (levels_max >> 3) + 4
 
 
+def plain_words_of(chunks: int) -> int:
+    """Answers the length of a book whose sides have so many chunks each; for Python."""
+    return BOOK_HEADER_WORDS + 2 * chunks * _WORDS_A_CHUNK + _SPARE_WORDS
+
+
 chunks_of = inlined(plain_chunks_of)
+words_of = inlined(plain_words_of)
 
 
 @inlined
@@ -173,8 +181,7 @@ def _add(book: Words, side: int, key: int, lots: int) -> None:
     if book[size_at(book, side, at)] == WIDTH:
         if not _has_free(book, side):
             _pack(book, side)
-            at = _find(book, side, key)
-        _split(book, side, at)
+        _split(book, side, _find(book, side, key))
         at = _find(book, side, key)
     place = count_below(book, keys_at(book, side, at), book[size_at(book, side, at)], key)
     _change(book, side, at, (place, -1, place), key, lots)

@@ -28,11 +28,10 @@ from engine.book import (
     ticks_at,
 )
 from engine.book_side import (
-    BOOK_HEADER_WORDS,
     LEVELS_LIMIT,
-    WORDS_A_CHUNK,
     best_place,
     chunks_of,
+    words_of,
     worse_place,
 )
 from engine.records import Side
@@ -47,8 +46,7 @@ _BUY, _SELL = int(Side.BUY), int(Side.SELL)
 @jit
 def book_in(state: Words, first: int, levels_max: int) -> Words:
     """Views `book_words(levels_max)` words of a strategy's state, zero at first, as its book."""
-    words = BOOK_HEADER_WORDS + 2 * chunks_of(levels_max) * WORDS_A_CHUNK  # as book_words says
-    book = state[first : first + words]
+    book = state[first : first + words_of(chunks_of(levels_max))]
     book[LEVELS_LIMIT] = levels_max
     return book
 

@@ -87,9 +87,10 @@ def _decimal(data: Bytes, at: int, decimals: int) -> tuple[int, int, int]:
 def quick_steps(data: Bytes, at: int, end: int, decimals: int) -> tuple[int, int, int]:
     """Reads a quoted decimal from its opening quote at `at` on; answers as `steps`.
 
-    The place is -1 when it takes the slower reader; then nothing is said about the number.
+    The caller has seen to it that the grid is a quick one (`is_quick_grid`). The place is -1 when
+    it takes the slower reader; then nothing is said about the number.
     """
-    if at + _QUICK_BYTES > len(data) or decimals < 1 or decimals > _PLACES_MAX:
+    if at + _QUICK_BYTES > len(data):
         return 0, -1, 0
     value, behind, places = _decimal(data, at + 1, decimals)
     if places == 0 or behind >= end or data[np.uint64(behind)] != _QUOTE:
@@ -103,7 +104,7 @@ def quick_level(
 ) -> tuple[int, int, int]:
     """Reads `["price","quantity"]` from `at` on, of which both are short.
 
-    The caller has seen to it that the grids have 1 .. 8 decimals and one unit a step, and that
+    The caller has seen to it that both grids are quick ones (`is_quick_grid`), and that
     QUICK_LEVEL_BYTES lie behind `at` in `data`. The quotes are found first and all at once: where
     the next level begins need not wait for the numbers of this one.
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.codec_quick import quick_steps
+from engine.codec_quick import is_quick_grid, quick_steps
 from shm.jit import inlined, jit
 from shm.segment import Bytes
 
@@ -136,7 +136,7 @@ def steps(data: Bytes, at: int, end: int, decimals: int, units: int) -> tuple[in
     """
     if at < 0 or at + 1 >= end or data[at] != _QUOTE:
         return 0, -1, 0
-    if units == 1:
+    if is_quick_grid(decimals, units):
         value, behind, places = quick_steps(data, at, end, decimals)
         if behind >= 0:
             return value, behind, places

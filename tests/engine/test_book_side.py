@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+import os
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from engine.book import copy_book, levels, new_book, set_level
+from engine.book import book_words, copy_book, levels, new_book, set_level
 from engine.book_side import (
     BOOK_HEADER_WORDS,
     CHUNKS,
@@ -136,3 +139,41 @@ def test_a_book_that_was_emptied_begins_anew() -> None:
     set_level(book, BUY, 7, 1)
     assert levels(book, BUY) == [(7, 1)]
     assert len(book) > BOOK_HEADER_WORDS
+
+
+def test_a_full_book_is_read_up_to_its_last_word_and_no_further() -> None:
+    """What lies behind the book here may not be touched: a child that does is killed."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _take_levels_out_of_the_last_chunk(_guarded(book_words(64)))
+            os._exit(0)
+        finally:
+            os._exit(1)
+
+    assert os.waitpid(pid, 0)[1] == 0
+
+
+def _guarded(words: int) -> Words:
+    """Answers zeros that end where a page begins that nobody may read."""
+    pages = -(-8 * words // mmap.PAGESIZE)
+    memory = mmap.mmap(-1, (pages + 1) * mmap.PAGESIZE)
+    whole = np.frombuffer(memory, np.int64)
+    end = pages * mmap.PAGESIZE // 8
+    nobody = ctypes.c_void_p(whole.ctypes.data + pages * mmap.PAGESIZE)
+    assert ctypes.CDLL(None).mprotect(nobody, ctypes.c_size_t(mmap.PAGESIZE), 0) == 0
+    return whole[end - words : end]
+
+
+def _take_levels_out_of_the_last_chunk(book: Words) -> None:
+    limit = 64
+    book[LEVELS_LIMIT] = limit
+    for start in (0, 1):  # one behind the other leaves half full chunks, which then thin out
+        for ticks in range(start * limit, start * limit + limit - int(book[COUNT + SELL - 1])):
+            set_level(book, SELL, 1_000 - ticks, 1)
+        for ticks in range(limit):
+            if ticks % (WIDTH // 2):
+                set_level(book, SELL, 1_000 - ticks, 0)
+    assert book[USED + SELL - 1] == chunks_of(limit), "every chunk has been in use"
+    for ticks, _ in levels(book, SELL):
+        set_level(book, SELL, ticks, 0)
