@@ -175,16 +175,20 @@ class StoreAgent:
             if run != current:
                 await self._store_run(run)
         while True:
-            await self._store_run(current)
-            if self._drain_ns:
-                self._is_drained = True  # this run has no journal at all
+            has_journal = await self._store_run(current)
+            if self._drain_ns and not has_journal:
+                self._is_drained = True
             await asyncio.sleep(POLL_S)
 
-    async def _store_run(self, run: int) -> None:
-        """Stores a run: an earlier one to its end, the current one until its rings change."""
+    async def _store_run(self, run: int) -> bool:
+        """Stores a run: an earlier one to its end, the current one until its rings change.
+
+        Returns:
+            Whether the run has a journal.
+        """
         backlog = open_run(self._context.data_dir, run)
         if backlog is None:
-            return
+            return False
         try:
             await self._attach(backlog)
             if run == self._context.generation:
@@ -193,6 +197,7 @@ class StoreAgent:
                 await self._finish(backlog)
         finally:
             backlog.close()
+        return True
 
     async def _attach(self, backlog: RunBacklog) -> None:
         await self._database.add_run(backlog.facts, backlog.rings)

@@ -62,7 +62,7 @@ def test_a_signal_stops_in_order_with_a_summary(start: Starter, number: signal.S
 def test_status_names_every_worker_and_where_its_metrics_are(start: Starter) -> None:
     engine = start()
     engine.wait_trading()
-    status = engine.status()
+    status = json.loads(engine.command("status", "--json").stdout)
     engine.stop()
 
     names = {row["name"] for row in status["workers"]}

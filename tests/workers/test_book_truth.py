@@ -20,9 +20,9 @@ from engine.instruments import Instrument
 from engine.records import DEPTH_LAST, STATE, BookState, Kind, Side, flags_of, kind_of
 from engine.venues import MARKETS, Market
 from shm.segment import Words
+from tests.workers.ingest_rig import Rig, on_a_loop, plans, running
 from tests.workers.observed_run import observed_run, small_settings
 from tests.workers.small_venue import until
-from tests.workers.test_ingest import Rig, on_a_loop, plans, running
 from workers.exchange import depth_streams, synthetic_market
 from workers.exchange.server import ExchangeServer
 

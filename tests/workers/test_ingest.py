@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-import uvloop
 
-from config.settings import (
-    MarketSettings,
-    RingSettings,
-    Settings,
-    VenueSettings,
-    WorkerSettings,
-)
+from config.settings import MarketSettings, WorkerSettings
 from engine.records import (
-    FIRST_ID,
-    STATE,
     TRIGGER_NS,
     UPDATE_ID,
     BookState,
@@ -30,123 +19,22 @@ from engine.records import (
     kind_of,
     source_of,
 )
-from shm.handles import Consumer
-from shm.segment import Words
-from tests.engine.scratch_feed import (
-    Levels,
-    depth_frame,
-    quote_frame,
-    snapshot_body,
-    trade_frame,
+from tests.engine.scratch_feed import depth_frame, quote_frame, snapshot_body, trade_frame
+from tests.workers.ingest_rig import (
+    ASKS,
+    BIDS,
+    SNAPSHOT,
+    Rig,
+    on_a_loop,
+    plans,
+    running,
+    settings_for,
+    synced_rig,
 )
-from tests.workers.observed_run import agent_context, observed_run, small_settings
-from tests.workers.small_venue import SmallVenue, small_venue, until
+from tests.workers.observed_run import observed_run
+from tests.workers.small_venue import small_venue, until
 from workers.agent import Phase
 from workers.books import read_books, read_trades, top_ticks
-from workers.context import Memory
-from workers.ingest import IngestAgent
-
-BIDS: Levels = [("99.00", "1"), ("98.00", "2")]
-ASKS: Levels = [("101.00", "3")]
-SNAPSHOT = snapshot_body(10, BIDS, ASKS)
-READERS = ("signal", "risk", "recorder")
-
-
-class Rig:
-    """One agent, stepped by hand, and a reader in the place of every consumer."""
-
-    def __init__(self, memory: Memory, agent: str = "ingest.0", worker: str = "trader") -> None:
-        self.memory = memory
-        self.context = agent_context(memory, worker, agent)
-        self.agent = IngestAgent(self.context)
-        ring = agent.replace("ingest", "market")
-        self.consumers = [memory.consumer(ring, reader) for reader in READERS]
-        self.seen: list[Words] = []
-        self.is_reading = True
-
-    async def start(self) -> None:
-        self.agent.on_start()
-        await self.agent.open()
-
-    def step(self) -> None:
-        self.agent.do_work()
-        if self.is_reading:
-            self.read()
-
-    def read(self) -> None:
-        rows = self.consumers[0].poll(1 << 20)
-        self.seen.extend(row.copy() for row in rows)
-        for consumer in self.consumers:
-            self._release(consumer, consumer.released + len(rows))
-
-    @staticmethod
-    def _release(consumer: Consumer, sequence: int) -> None:
-        consumer.release(sequence)
-
-    def states(self) -> list[BookState]:
-        return [BookState(int(row[STATE])) for row in self.seen if kind_of(row) == Kind.BOOK_STATE]
-
-    def ids(self, kind: Kind) -> list[int]:
-        word = UPDATE_ID if kind == Kind.QUOTE else FIRST_ID
-        return [int(row[word]) for row in self.seen if kind_of(row) == kind]
-
-    def counter(self, label: str) -> int:
-        counts = {sample.label: sample.value for sample in self.context.stats.samples()}
-        return counts.get(label, 0)
-
-    async def until_state(self, *states: BookState) -> None:
-        await until(lambda: self.states()[-len(states) :] == list(states), self.step)
-
-
-def settings_for(prefix: str, venue: SmallVenue, **sections: object) -> Settings:
-    plain = {
-        "market": MarketSettings(symbols=("BTCUSDT", "ETHUSDT")),
-        "rings": RingSettings(market=1024, decisions=64, log=256),
-        "venue": VenueSettings(
-            rest_url=venue.rest_url,
-            stream_url=venue.stream_url,
-            order_url=venue.stream_url,
-            reconnect_ms=1,
-            reconnect_ms_max=8,
-        ),
-    }
-    return small_settings(prefix, **(plain | sections))
-
-
-@asynccontextmanager
-async def running(memory: Memory, agent: str = "ingest.0") -> AsyncIterator[Rig]:
-    rig = Rig(memory, agent)
-    await rig.start()
-    try:
-        yield rig
-    finally:
-        await rig.agent.close()
-        rig.agent.on_close()
-
-
-def on_a_loop(test: Callable[[], Awaitable[None]]) -> None:
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(test())  # type: ignore[arg-type]
-
-
-def plans(settings: Settings, *agents: str) -> list[object]:
-    found = {p.name: p for agent in agents for p in IngestAgent.segments(settings, agent)}
-    return [plan for name, plan in found.items() if name != "instruments"]
-
-
-@asynccontextmanager
-async def synced_rig(
-    prefix: str, folder: Path, **sections: object
-) -> AsyncIterator[tuple[SmallVenue, Rig]]:
-    """An agent of one symbol whose book has been synced once."""
-    async with small_venue() as venue:
-        venue.snapshots = {"BTCUSDT": SNAPSHOT}
-        market = MarketSettings(symbols=("BTCUSDT",))
-        settings = settings_for(prefix, venue, **({"market": market} | sections))
-        with observed_run(settings, folder, *plans(settings, "ingest.0")) as memory:  # type: ignore[arg-type]
-            async with running(memory) as rig:
-                await rig.until_state(BookState.STALE_START, BookState.SYNCED)
-                yield venue, rig
 
 
 def test_frames_of_every_stream_become_records(segment_prefix: str, tmp_path: Path) -> None:
@@ -230,7 +118,9 @@ def test_venue_that_never_gives_a_usable_snapshot_is_connected_to_anew(
     segment_prefix: str, tmp_path: Path
 ) -> None:
     async def test() -> None:
-        async with synced_rig(segment_prefix, tmp_path) as (venue, rig):
+        # Light snapshots: of heavy ones the budget of a minute would not hold so many tries.
+        market = MarketSettings(symbols=("BTCUSDT",), snapshot_levels=100)
+        async with synced_rig(segment_prefix, tmp_path, market=market) as (venue, rig):
             venue.snapshot_status = HTTPStatus.SERVICE_UNAVAILABLE
             await venue.send(depth_frame(14, 20, [], []))
             await until(lambda: len(venue.connections) == 2, rig.step)

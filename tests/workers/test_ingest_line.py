@@ -15,9 +15,9 @@ from websockets.exceptions import ConnectionClosed
 from config.settings import MarketSettings
 from engine.records import LAST_ID, TRADE_ID, BookState, Kind, kind_of
 from tests.engine.scratch_feed import depth_frame, quote_frame, snapshot_body, trade_frame
+from tests.workers.ingest_rig import ASKS, BIDS, Rig, on_a_loop, plans, running, settings_for
 from tests.workers.observed_run import observed_run
 from tests.workers.small_venue import SmallVenue, small_venue, until
-from tests.workers.test_ingest import ASKS, BIDS, Rig, on_a_loop, plans, running, settings_for
 from workers.ingest_line import SilentVenueError
 
 SHUTDOWN = b'{"e":"serverShutdown","E":1770123456789}'

@@ -11,9 +11,9 @@ import pytest
 from config.settings import MarketSettings, RingSettings
 from engine.records import BookState
 from tests.engine.scratch_feed import recorded
+from tests.workers.ingest_rig import on_a_loop, plans, running, settings_for
 from tests.workers.observed_run import observed_run
 from tests.workers.small_venue import small_venue, until
-from tests.workers.test_ingest import on_a_loop, plans, running, settings_for
 from workers.books import read_books, read_trades
 
 

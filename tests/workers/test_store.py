@@ -28,10 +28,11 @@ from tests.workers.journal_bench import (
     rows_for,
     store_all,
     store_settings,
+    stored_total,
     tell_instruments,
 )
 from workers.context import Memory
-from workers.journal import generation_folder, segment_files
+from workers.journal import RING_FILE, generation_folder, segment_files
 from workers.store import make_database, stored_counts
 from workers.store_database import database_url, masked, scrubbed
 from workers.tables import SCHEMA_VERSION, TABLES
@@ -93,6 +94,26 @@ def test_records_are_stored_while_the_run_goes_on(memory: Memory) -> None:
                     while agent.lag:
                         agent.do_work()
                         await asyncio.sleep(0.001)
+
+    asyncio.run(work())
+
+    assert_stored_exactly_once(memory)
+
+
+def test_ring_that_the_recorder_began_just_before_the_stop_is_stored(memory: Memory) -> None:
+    record_run(memory, 60)
+    late = generation_folder(memory.run.data_dir, GENERATION) / "orders" / RING_FILE
+    hidden = late.rename(late.with_suffix(".later"))
+    others = sum(memory.producer(it).cursor + 1 for it in journaled(memory) if it != "orders")
+
+    async def work() -> None:
+        async with opened_store(memory) as agent:
+            async with asyncio.timeout(WAIT_S_MAX):
+                while stored_total(memory) < others:
+                    agent.do_work()
+                    await asyncio.sleep(0.001)
+            hidden.rename(late)
+            await poll_until_drained(agent)
 
     asyncio.run(work())
 

@@ -33,11 +33,11 @@ from engine.records import (
 )
 from engine.venues import CCXT_PREFIX, SPOT, Market, market_of
 from shm.segment import Words
+from tests.workers.ingest_rig import Rig, on_a_loop, plans
 from tests.workers.observed_run import observed_run, small_settings
 from tests.workers.small_venue import until
 from tests.workers.test_book_truth import Book, Truth, hasten
 from tests.workers.test_ccxtsession import pointed
-from tests.workers.test_ingest import Rig, on_a_loop, plans
 from workers.agent import Phase
 from workers.exchange.instruments import known_instrument
 from workers.exchange.server import ExchangeServer
