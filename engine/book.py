@@ -2,7 +2,7 @@
 
 A book holds absolute quantities on integer ticks. engine/book_side.py has how a side lies.
 
-    word 0          version     odd while a run is being applied (a sequence lock for readers)
+    word 0          version     odd while a run is being applied: the steps of shm/latest.py
     word 1          update_id   of the last applied frame
     word 2          levels_max  a side
     word 3, 4       count       of bid levels, of ask levels
@@ -48,11 +48,12 @@ from engine.records import (
     Side,
     part,
 )
-from shm.jit import fence_acquire, fence_release, inlined, jit, load_acquire, store_release
+from shm.jit import inlined, jit
+from shm.latest import is_unchanged, version_of
 from shm.segment import Words
 
 LEVELS_MAX = 16_384  # a side; the largest spot snapshot has 5,000
-VERSION, UPDATE_ID = 0, 1
+UPDATE_ID = 1
 COUNT_BIDS, COUNT_ASKS, DROPPED_BIDS, DROPPED_ASKS = COUNT, COUNT + 1, DROPPED, DROPPED + 1
 READ_TRIES_MAX = 100_000
 _BUY = int(Side.BUY)
@@ -100,37 +101,19 @@ def apply_row(book: Words, row: Words) -> None:
 
 
 @jit
-def begin(book: Words) -> None:
-    """Tells readers of a shared book that it is about to change. Called by: its one writer."""
-    book[VERSION] |= 1
-    # Pairs with fence_acquire in copy_book: who sees any new word also sees the odd version.
-    fence_release()
-
-
-@jit
-def end(book: Words) -> None:
-    """Tells readers of a shared book that it is whole again. Called by: its one writer."""
-    # Pairs with load_acquire in copy_book: who sees the even version sees every word.
-    store_release(book, VERSION, book[VERSION] + 1)
-
-
-@jit
 def copy_book(book: Words, out: Words) -> bool:
     """Copies a book that another process writes; False when it never held still.
 
     A writer that was killed inside leaves the version odd; its successor empties the book.
     """
     for _ in range(READ_TRIES_MAX):
-        # Pairs with store_release in end.
-        version = load_acquire(book, VERSION)
+        version = version_of(book)
         if version & 1 == 0:
             for word in range(BOOK_HEADER_WORDS):
                 out[word] = book[word]
             for side in (1, 2):
                 copy_side(book, side, out)
-            # Pairs with fence_release in begin.
-            fence_acquire()
-            if book[VERSION] == version:
+            if is_unchanged(book, version):
                 return True
     return False
 

@@ -26,8 +26,7 @@ SYNC_WANT while a snapshot is needed; SYNC_INSTALLED between snapshot and SYNCED
 from __future__ import annotations
 
 from engine.book import UPDATE_ID as BOOK_ID
-from engine.book import apply_row, begin, clear, is_crossed
-from engine.book import end as finish
+from engine.book import apply_row, clear, is_crossed
 from engine.codec_layout import (
     BROKEN,
     DONE,
@@ -87,7 +86,8 @@ from engine.records import (
     Kind,
     tag,
 )
-from shm.jit import fence_release, inlined, jit, store_release
+from shm.jit import inlined, jit
+from shm.latest import begin_change, end_change
 from shm.ring import CAPACITY
 from shm.segment import Words
 from shm.vectors import BLOCK, copy_block
@@ -108,7 +108,7 @@ def _write_run(path: Words, slot: int, rows: Words, first: int, count: int) -> N
     book = book_of(path, slot)
     kind = tag(_DEPTH, 0, sync_of(path, slot)[SYNC_INSTRUMENT], path[SOURCE])
     sequence = reserve(path, count)
-    begin(book)
+    begin_change(book)
     for index in range(first, first + count):
         row = row_of(path, sequence)
         copy_block(row, rows[index])
@@ -116,7 +116,7 @@ def _write_run(path: Words, slot: int, rows: Words, first: int, count: int) -> N
         apply_row(book, row)
         sequence += 1
     path[WRITTEN] += count
-    finish(book)
+    end_change(book)
 
 
 @jit
@@ -143,13 +143,9 @@ def tell(path: Words, slot: int, state: int, found: int) -> int:
     path[WRITTEN] += 1
     sync[SYNC_STATE] = state
     cell = top_of(path, sync[SYNC_INSTRUMENT])
-    version = cell[0] | 1
-    cell[0] = version
-    # Pairs with fence_acquire in read_latest of shm/latest.py.
-    fence_release()
+    begin_change(cell)
     cell[1 + TOP_STATE] = state
-    # Pairs with load_acquire in read_latest of shm/latest.py.
-    store_release(cell, 0, version + 1)
+    end_change(cell)
     return DONE
 
 
@@ -360,6 +356,6 @@ def restart(path: Words) -> None:
     """Empties every book: a predecessor may have been killed inside one."""
     for slot in range(path[SLOTS]):
         book = book_of(path, slot)
-        begin(book)
+        begin_change(book)
         clear(book)
-        finish(book)
+        end_change(book)

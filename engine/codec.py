@@ -76,7 +76,8 @@ from engine.records import (
     UPDATE_ID,
     Side,
 )
-from shm.jit import fence_release, inlined, jit, store_release, words_at
+from shm.jit import inlined, jit, words_at
+from shm.latest import begin_change, begin_other, end_change
 from shm.segment import Bytes, Words
 
 
@@ -244,20 +245,16 @@ def quote(path: Words, stream: Words, at: int, end: int, read_ns: int) -> int:
 
 @jit
 def _set_top(path: Words, stream: Words, row: Words) -> None:
-    """Writes the top cell, word for word as `shm.latest.write_latest` does from an array."""
+    """Writes the top cell, as `shm.latest.write_latest` does from an array."""
     cell = top_of(path, stream[STREAM_INSTRUMENT])
-    version = cell[0] | 1
-    cell[0] = version
-    # Pairs with fence_acquire in read_latest of shm/latest.py: who sees a new word sees it odd.
-    fence_release()
+    begin_change(cell)
     cell[1 + TOP_BID_TICKS] = row[BID_TICKS]
     cell[1 + TOP_BID_LOTS] = row[BID_LOTS]
     cell[1 + TOP_ASK_TICKS] = row[ASK_TICKS]
     cell[1 + TOP_ASK_LOTS] = row[ASK_LOTS]
     cell[1 + TOP_NOW_NS] = row[PUBLISH_NS]
     cell[1 + TOP_STATE] = sync_of(path, stream[STREAM_SLOT])[SYNC_STATE]
-    # Pairs with load_acquire in read_latest of shm/latest.py.
-    store_release(cell, 0, version + 1)
+    end_change(cell)
 
 
 @jit
@@ -355,9 +352,7 @@ def _add_trade(path: Words, slot: int, row: Words, price_places: int, quantity_p
     """
     sums = sums_of(path, slot)
     version = sums[0]
-    # Pairs with copy_sums in workers/books.py: who sees any of the stores into the other copy also
-    # sees the version that made ours the valid one.
-    fence_release()
+    begin_other(sums)
     old = SUM_FIRST + SUM_COPY * (version & 1)
     new = SUM_FIRST + SUM_COPY * ((version + 1) & 1)
     low = sums[old + SUM_QUOTE_LOW] + row[TRADE_TICKS] * row[TRADE_LOTS]
@@ -372,5 +367,4 @@ def _add_trade(path: Words, slot: int, row: Words, price_places: int, quantity_p
     sums[new + SUM_LAST_ID] = row[TRADE_ID]
     bought = 1 if row[AGGRESSOR_SIDE] == _SELLER else 0
     sums[new + SUM_MAKER_BUYS] = sums[old + SUM_MAKER_BUYS] + bought
-    # Pairs with load_acquire in copy_sums of workers/books.py: who sees it sees the new copy.
-    store_release(sums, 0, version + 1)
+    end_change(sums)

@@ -4,8 +4,8 @@ A price is `ticks * tick_units / 10**price_decimals`, a quantity `lots * lot_uni
 10**quantity_decimals`: exact integers for any grid, also 0.05 or 0.25. Text goes to ticks and lots
 in the codecs without passing a float.
 
-The table lies in the segment `instruments`: `Seqlock` version word, then INSTRUMENTS_MAX rows of 32
-words. Its one writer is the agent ingest.0, from the venue's exchangeInfo.
+The table lies in the segment `instruments` as a cell of shm/latest.py: a version, then
+INSTRUMENTS_MAX rows of 32 words. Its one writer is the agent ingest.0, from the venue's exchangeInfo.
 """
 
 from __future__ import annotations

@@ -9,8 +9,20 @@ an odd version, or two different ones around its copy, tries again.
 A writer that died inside leaves an odd version: nobody reads the torn value, and the next value of
 its successor makes the version even again.
 
+Whoever writes or copies more than a few words in a row takes the steps one by one:
+
+    writer                        reader
+    begin_change(cell)            version = version_of(cell), tried again while it is odd
+      any words behind word 0       any words behind word 0
+    end_change(cell)              is_unchanged(cell, version), else all of it once more
+
+What a reader must find whole even behind a writer that died has two copies, of which `version & 1`
+is the valid one. The writer begins with `begin_other`, writes the other copy alone, and makes it
+the valid one by `end_change`; the reader's steps are the same, and no version makes it wait.
+
 Source: the seqlock of Linux; memory order after Boehm, "Can seqlocks get along with programming
-language memory models?" (MSPC 2012): fences around plain data.
+language memory models?" (MSPC 2012): fences around plain data. Two copies: the latch of Linux
+(`seqcount_latch_t`).
 """
 
 from __future__ import annotations
@@ -20,6 +32,7 @@ import numpy as np
 from shm.jit import (
     fence_acquire,
     fence_release,
+    inlined,
     jit,
     load_acquire,
     pause,
@@ -32,17 +45,51 @@ READ_TRIES_MAX = 1_000_000
 _TRIES_BEFORE_YIELD = 1_024  # the writer may wait for this very core
 
 
+@inlined
+def begin_change(cell: Words) -> None:
+    """Says that words are about to change. Called by: the cell's one writer."""
+    cell[0] |= 1
+    # Pairs with fence_acquire in is_unchanged: who sees any new word also sees the odd version.
+    fence_release()
+
+
+@inlined
+def begin_other(_cell: Words) -> None:
+    """Parts what follows from what made the present copy valid. Called by: the one writer."""
+    # Pairs with fence_acquire in is_unchanged: who sees any word of the change to come also sees
+    # the version that the last one ended with.
+    fence_release()
+
+
+@inlined
+def end_change(cell: Words) -> None:
+    """Says that all words are there. Called by: the cell's one writer."""
+    # Pairs with load_acquire in version_of: who sees this version sees every word.
+    store_release(cell, 0, cell[0] + 1)
+
+
+@inlined
+def version_of(cell: Words) -> int:
+    """Answers the version ahead of a copy. Called by: any reader."""
+    # Pairs with store_release in end_change.
+    return load_acquire(cell, 0)
+
+
+@inlined
+def is_unchanged(cell: Words, version: int) -> bool:
+    """Says whether all that was read since `version_of` is of that version. By: any reader."""
+    # Pairs with fence_release in begin_change and begin_other.
+    fence_acquire()
+    return cell[0] == version  # type: ignore[no-any-return]
+
+
 @jit
 def write_latest(cell: Words, values: Words) -> None:
     """Replaces the value; len(values) <= len(cell) - 1. Called by: the cell's one writer."""
-    version = cell[0] | 1
-    cell[0] = version
-    # Pairs with fence_acquire in read_latest: who sees any new word also sees the odd version.
-    fence_release()
+    begin_change(cell)
     for index in range(len(values)):
         cell[1 + index] = values[index]
-    # Pairs with load_acquire in read_latest: who sees the even version sees every word.
-    store_release(cell, 0, version + 1)
+    end_change(cell)
 
 
 @jit
@@ -53,15 +100,12 @@ def read_latest(cell: Words, out: Words) -> int:
     it died there. What `out` holds then is not a value.
     """
     for tries in range(1, READ_TRIES_MAX + 1):
-        # Pairs with store_release in write_latest.
-        before = load_acquire(cell, 0)
+        before = version_of(cell)
         if before == 0:
             return 0
         for index in range(len(out)):
             out[index] = cell[1 + index]
-        # Pairs with fence_release in write_latest.
-        fence_acquire()
-        if before & 1 == 0 and cell[0] == before:
+        if before & 1 == 0 and is_unchanged(cell, before):
             return before
         if tries % _TRIES_BEFORE_YIELD:
             pause()

@@ -43,8 +43,8 @@ from engine.codec_layout import (
 )
 from engine.instruments import INSTRUMENTS_MAX, Instrument
 from engine.records import Side
-from shm.jit import fence_acquire, jit, load_acquire
-from shm.latest import read_latest
+from shm.jit import jit
+from shm.latest import is_unchanged, read_latest, version_of
 from shm.segment import Segment, Words, fingerprint
 from workers.agent import SegmentPlan
 from workers.context import Memory
@@ -83,13 +83,11 @@ def tops_of(segment: Segment) -> Words:
 def copy_sums(sums: Words, out: Words) -> bool:
     """Copies the valid one of the two copies; False when its writer outran us every time."""
     for _ in range(READ_TRIES_MAX):
-        # Pairs with store_release in _add_trade of engine/codec.py: who sees the version sees it.
-        version = load_acquire(sums, 0)
+        version = version_of(sums)
         start = SUM_FIRST + SUM_COPY * (version & 1)
         for word in range(SUM_COPY):
             out[word] = sums[start + word]
-        fence_acquire()
-        if sums[0] == version:
+        if is_unchanged(sums, version):
             return True
     return False
 

@@ -13,11 +13,9 @@ from engine.book import (
     DROPPED_BIDS,
     UPDATE_ID,
     apply_row,
-    begin,
     checksum,
     clear,
     copy_book,
-    end,
     is_crossed,
     is_whole,
     level_count,
@@ -41,6 +39,7 @@ from engine.records import (
     pack,
     tag,
 )
+from shm.latest import begin_change, end_change
 from shm.segment import Words
 from tests.engine.scratch_feed import BTCUSDT
 
@@ -157,10 +156,10 @@ def test_snapshot_run_replaces_the_book_and_a_run_behind_it_changes_it() -> None
 def test_reader_never_takes_a_book_that_is_being_changed() -> None:
     book, out = new_book(8), new_book(8)
     set_level(book, BUY, 5, 6)
-    begin(book)
+    begin_change(book)
 
     during = copy_book(book, out)
-    end(book)
+    end_change(book)
 
     assert (during, copy_book(book, out)) == (False, True)
     assert levels(out, BUY) == [(5, 6)]

@@ -1,6 +1,7 @@
 """The latest-value cell, explored over every run of a writer and its readers under weak memory.
 
     writer ----> version, two words ----> readers
+    writer ----> version, two words, two others: one is valid ----> readers
 
 The functions of shm/latest.py run as they are shipped (tests/shm/shipped.py) on the machine of
 tests/shm/weakmemory.py. Value n is (n, n) and has version 2 n, so a reader can tell what it got.
@@ -56,6 +57,45 @@ def cell(
     return shared.world(programs)
 
 
+def latch(
+    mutation: Mutation | None = None, *, values: int = 3, readers: int = 1, deaths: int = 0
+) -> World:
+    """Two copies in turn, value n where n & 1 says; a reader is never told of a torn one."""
+    shared = Shared()
+    latest: Any = load(shared, mutation).latest
+    words = shared.words("latch", 1 + 2 * VALUE_WORDS)
+    others = tuple(range(1, 1 + readers))
+    for index in range(1 + 2 * VALUE_WORDS):
+        shared.share(words, index, Place(f"word[{index}]", 0, others))
+
+    def copy(version: int) -> range:
+        first = 1 + VALUE_WORDS * (version & 1)
+        return range(first, first + VALUE_WORDS)
+
+    def write(_: None) -> Hashable:
+        value = int(words[0]) + 1
+        latest.begin_other(words)
+        for index in copy(value):
+            words[index] = value
+        latest.end_change(words)
+        return Finished() if value == values else None
+
+    def read(before: int) -> Hashable:
+        version = latest.version_of(words)
+        found = [words[index] for index in copy(version)]
+        if not latest.is_unchanged(words, version):
+            return before
+        if [int(word) for word in found] != [version] * VALUE_WORDS:
+            raise Fault("torn", f"version {version} has {[int(word) for word in found]}")
+        if version < before:
+            raise Fault("order", f"version {version} after {before}")
+        return Finished() if version == values else version
+
+    programs = [Program("writer", write, heirs=(None,) * deaths)]
+    programs += [Program(f"reader {number}", read, 0) for number in range(readers)]
+    return shared.world(programs)
+
+
 def mended(mutation: Mutation | None = None) -> World:
     """The writer is killed at any moment, and its successor mends what it left."""
     return cell(mutation, deaths=1)
@@ -87,6 +127,20 @@ def test_a_reader_gets_whole_values_and_never_an_older_one(shape: dict[str, int]
     assert report.kind == "", report
 
 
+LATCHES: list[Any] = [
+    pytest.param({"values": 4}, id="four-values"),
+    pytest.param({"values": 3, "deaths": 1}, id="killed-once"),
+    pytest.param({"values": 2, "readers": 2}, id="two-readers", marks=SLOW),
+]
+
+
+@pytest.mark.parametrize("shape", LATCHES)
+def test_one_of_two_copies_is_whole_whenever_the_writer_dies(shape: dict[str, int]) -> None:
+    report = explore(latch(**shape))  # type: ignore[arg-type]
+
+    assert report.kind == "", report
+
+
 def test_shortcuts_of_the_explorer_change_nothing() -> None:
     short, plain = (explore(cell(), shortcuts=shortcuts) for shortcuts in (True, False))
 
@@ -96,60 +150,74 @@ def test_shortcuts_of_the_explorer_change_nothing() -> None:
 
 MUTATIONS = mutations(
     """
-write_latest without fence: torn in cell
+begin_change without fence: torn in cell
+     # Pairs with fence_acquire in is_unchanged: who sees any new word also sees the odd version.
 -    fence_release()
-     for index in range(len(values)):
 
-write_latest without release: torn in cell
--    store_release(cell, 0, version + 1)
-+    cell[0] = version + 1
+begin_other without fence: torn in latch
+     # the version that the last one ended with.
+-    fence_release()
 
-read_latest without acquire: torn in cell
--        before = load_acquire(cell, 0)
-+        before = int(cell[0])
+end_change without release: torn in cell
+-    store_release(cell, 0, cell[0] + 1)
++    cell[0] += 1
 
-read_latest without fence: torn in cell
--        fence_acquire()
+end_change without release of the other copy: torn in latch
+-    store_release(cell, 0, cell[0] + 1)
++    cell[0] += 1
+
+version_of without acquire: torn in cell
+-    return load_acquire(cell, 0)
++    return int(cell[0])
+
+version_of without acquire ahead of a copy: torn in latch
+-    return load_acquire(cell, 0)
++    return int(cell[0])
+
+is_unchanged without fence: torn in cell
+     # Pairs with fence_release in begin_change and begin_other.
+-    fence_acquire()
+
+is_unchanged without fence behind a copy: torn in latch
+     # Pairs with fence_release in begin_change and begin_other.
+-    fence_acquire()
 
 fence before the odd version: torn in cell
--    cell[0] = version
-     # Pairs with fence_acquire in read_latest: who sees any new word also sees the odd version.
+-    cell[0] |= 1
+     # Pairs with fence_acquire in is_unchanged: who sees any new word also sees the odd version.
      fence_release()
-+    cell[0] = version
++    cell[0] |= 1
 
 odd version never stored: torn in cell
--    cell[0] = version
+-    cell[0] |= 1
 
 even version before the words: torn in cell
-+    store_release(cell, 0, version + 1)
++    end_change(cell)
      for index in range(len(values)):
          cell[1 + index] = values[index]
--    # Pairs with load_acquire in read_latest: who sees the even version sees every word.
--    store_release(cell, 0, version + 1)
+-    end_change(cell)
 
 version not looked at again: torn in cell
--        if before & 1 == 0 and cell[0] == before:
+-        if before & 1 == 0 and is_unchanged(cell, before):
 +        if before & 1 == 0:
 
 version looked at before the copy ends: torn in cell
-+        again = int(cell[0])
++        is_same = is_unchanged(cell, before)
          for index in range(len(out)):
              out[index] = cell[1 + index]
-         # Pairs with fence_release in write_latest.
-         fence_acquire()
--        if before & 1 == 0 and cell[0] == before:
-+        if before & 1 == 0 and again == before:
+-        if before & 1 == 0 and is_unchanged(cell, before):
++        if is_same and before & 1 == 0:
 
 an odd version taken for whole: torn in cell
--        if before & 1 == 0 and cell[0] == before:
-+        if cell[0] == before:
+-        if before & 1 == 0 and is_unchanged(cell, before):
++        if is_unchanged(cell, before):
 
 a successor that counts an odd version on: torn in mended
--    version = cell[0] | 1
-+    version = cell[0] + 1
+-    cell[0] |= 1
++    cell[0] += 1
 """,
 )
-MAKE = {"cell": cell, "mended": mended}
+MAKE = {"cell": cell, "latch": latch, "mended": mended}
 
 
 @pytest.mark.parametrize("mutation", cases(MUTATIONS))

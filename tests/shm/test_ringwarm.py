@@ -27,6 +27,8 @@ for path in sorted(Path("shm").glob("[a-z]*.py")):
 # Not called from Python: part of their callers' code.
 INSIDE_OTHERS = {
     "jit.syscall", "ring._wake",
+    "latest.begin_change", "latest.begin_other", "latest.end_change", "latest.version_of",
+    "latest.is_unchanged",
     "park._raise_flag", "park._sleep_ns", "park._sleep", "park._wait", "park._wait_one",
 }  # fmt: skip
 

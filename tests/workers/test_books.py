@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.book import DROPPED_BIDS, LEVELS_MAX, UPDATE_ID, begin, end, set_level
+from engine.book import DROPPED_BIDS, LEVELS_MAX, UPDATE_ID, set_level
 from engine.book_side import LEVELS_LIMIT
 from engine.codec_layout import SUM_COPY, SUM_FIRST, SUMS_WORDS, TOP_VALUES
 from engine.records import Side
-from shm.latest import write_latest
+from shm.latest import begin_change, end_change, write_latest
 from tests.workers.observed_run import observed_run, small_settings, tell_instruments
 from workers.books import (
     TOPS_PLAN,
@@ -98,11 +98,11 @@ def test_book_that_gave_levels_up_says_so_and_one_in_change_is_left_out(
         books, _ = books_of(memory.segment("books.0"), 2)
         books[:, LEVELS_LIMIT] = LEVELS_MAX
         books[0, DROPPED_BIDS] = 3
-        begin(books[1])
+        begin_change(books[1])
 
         assert read_books(memory)["BTCUSDT"]["dropped"] == 3
         assert "ETHUSDT" not in read_books(memory)
-        end(books[1])
+        end_change(books[1])
         assert "ETHUSDT" in read_books(memory)
 
 
