@@ -5,7 +5,8 @@ A price is `ticks * tick_units / 10**price_decimals`, a quantity `lots * lot_uni
 in the codecs without passing a float.
 
 The table lies in the segment `instruments` as a cell of shm/latest.py: a version, then
-INSTRUMENTS_MAX rows of 32 words. Its one writer is the agent ingest.0, from the venue's exchangeInfo.
+INSTRUMENTS_MAX rows of 32 words. Its one writer is the agent ingest.0, from the exchangeInfo that
+the venue answers.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from config.load import DEFAULT_PROFILE, load
+from config.load import load
 from engine.control import CONTROL_WORDS, PHASE
 from engine.control import LAYOUT as CONTROL_LAYOUT
 from shm import segment
@@ -23,7 +23,6 @@ from workers.context import segment_prefix
 
 START_S_MAX = 300.0  # a first start compiles everything
 STEP_S_MAX = 60.0
-DRAIN_S_MAX = 60.0  # of a phase: how fast a busy machine's disk is, is nothing that a test claims
 
 
 class Engine:
@@ -34,8 +33,10 @@ class Engine:
         self.config = folder / "engine.toml"
         self._stderr = (folder / "stderr.txt").open("w+")
         words = [sys.executable, "-m", "workers.cli", "run", "--data-dir", str(self.data_dir)]
-        self.config.write_text(_patient(config or DEFAULT_PROFILE.read_text()))
-        self._chosen = ["--config", str(self.config)]
+        self._chosen: list[str] = []
+        if config:
+            self.config.write_text(config)
+            self._chosen = ["--config", str(self.config)]
         self.process = subprocess.Popen(
             [*words, *self._chosen, *arguments, "--json"],
             stdout=subprocess.PIPE,
@@ -69,13 +70,12 @@ class Engine:
         )
 
     def status(self) -> dict[str, Any]:
-        """Answers what `tickring status --json` prints, nothing while there is no engine.
-
-        A command of its own would be a second of a core, many times a test.
-        """
-        with contextlib.suppress(OSError):
+        """Answers what `tickring status --json` prints, nothing while there is no engine."""
+        with contextlib.suppress(OSError):  # without the second that starting a command takes
             return controlsocket.request(self.data_dir, "status")
-        return {}
+        done = self.command("status", "--json")
+        answer: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
+        return answer
 
     def worker(self, name: str) -> dict[str, Any]:
         """Answers the status row of one worker."""
@@ -91,13 +91,17 @@ class Engine:
             time.sleep(0.05)  # noqa: TID251 - polling a real process from outside
 
     def wait_trading(self) -> None:
-        """Waits until orders have reached the venue and come back."""
+        """Waits until every worker is READY, and orders have reached the venue and come back.
+
+        Orders do not wait for the store; one that is not READY at a stop stores at the next start.
+        """
 
         def is_trading() -> bool:
-            records = self.status().get("records", {})
-            return bool(records.get("reports", 0) > 0)
+            status = self.status()
+            is_started = all(row["state"] == "ready" for row in status.get("workers", ()))
+            return is_started and bool(status.get("records", {}).get("reports", 0) > 0)
 
-        self.wait(is_trading, "reports flow", START_S_MAX)
+        self.wait(is_trading, "all are ready and reports flow", START_S_MAX)
 
     def kill(self, worker: str) -> int:
         """Kills a worker with SIGKILL; answers the pid it had."""
@@ -148,11 +152,5 @@ class Engine:
         return sorted(path.name for path in Path("/dev/shm").glob(f"{self._prefix()}*"))
 
     def _prefix(self) -> str:
-        settings = load(self.config, {})
+        settings = load(self.config if self._chosen else None, {})
         return segment_prefix(settings, self.data_dir)
-
-
-def _patient(config: str) -> str:
-    """Answers a profile with more time for each phase of a stop."""
-    assert "[engine]\n" in config, "a profile names its engine"
-    return config.replace("[engine]\n", f"[engine]\ndrain_s_max = {DRAIN_S_MAX}\n", 1)
