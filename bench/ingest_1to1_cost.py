@@ -127,15 +127,18 @@ def _windows(
     """Measures every batch window at load and paced; answers figures and latencies, ns."""
     figures: dict[int, dict[str, Any]] = {}
     latencies: dict[int, Words] = {}
+    turns: dict[int, list[dict[str, float]]] = {window: [] for window in WINDOWS_MS}
+    for _ in range(options.turns):
+        for window, found in turns.items():
+            found.append(_take_turn(OURS, load, window, cores))
     for window in WINDOWS_MS:
-        turns = [_take_turn(OURS, load, window, cores) for _ in range(options.turns)]
         with listening() as server:
             beat = metronome(server, options.paced, options.gap_us)
             port = server.getsockname()[1]
             reader = tickring(port, load.stream, (options.paced, 0), Way(window, is_timed=True))
             words = crew.run((beat, reader), cores, SAMPLES + options.paced + 1)
         latencies[window] = words[SAMPLES : SAMPLES + int(words[-1])]
-        at_load = _medians(turns)
+        at_load = _medians(turns[window])
         figures[window] = at_load | {
             "rate_per_s": round(1e9 / at_load["wall_ns"]),
             "latency_ns": percentiles(latencies[window]),

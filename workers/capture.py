@@ -23,6 +23,7 @@ from workers.capture_session import Sessions
 from workers.capture_writer import Output, Queue, Writer
 from workers.exchange.server import ExchangeServer
 from workers.ingest_backoff import Backoff
+from workers.listening import authority
 from workers.rest import Rest
 from workers.terminal import print_line, stderr_console
 
@@ -79,7 +80,7 @@ async def _venue(settings: Settings) -> AsyncIterator[tuple[str, str]]:
     )
     port = await server.open()
     try:
-        base = f"{settings.exchange.host}:{port}"
+        base = authority(settings.exchange.host, port)
         yield f"http://{base}", f"ws://{base}"
     finally:
         await server.close()

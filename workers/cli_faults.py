@@ -15,6 +15,7 @@ from workers.endpoints import EXCHANGE_WORDS, KEY_FILE, PORT
 from workers.exchange.fault_client import ask
 from workers.exchange.faults import read_script
 from workers.exchange.keys import KeyPair, read_pair
+from workers.listening import authority
 from workers.memory import read_run
 
 faults = typer.Typer(
@@ -149,4 +150,4 @@ def _engine_url(folder: Path) -> str:
         raise ConnectionError(
             f"an engine must be running: data_dir={folder}; start one with `tickring run`"
         )
-    return f"ws://{run.settings.exchange.host}:{port}"
+    return f"ws://{authority(run.settings.exchange.host, port)}"

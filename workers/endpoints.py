@@ -12,6 +12,7 @@ from shm.segment import Words, fingerprint
 from workers.agent import SegmentPlan
 from workers.context import AgentContext
 from workers.exchange.keys import KeyPair, make_ed25519_pair, read_pair, write_pair
+from workers.listening import authority
 
 EXCHANGE_WORDS = 64
 PORT, PLAYBACK_STARTED, PLAYBACK_FINISHED = 0, 16, 32
@@ -53,10 +54,8 @@ def endpoints(context: AgentContext) -> Endpoints:
     port = int(exchange_words(context)[PORT])
     if port == 0:
         raise ConnectionError("the built-in exchange must have a port: port=0; is it running")
-    host = context.settings.exchange.host
-    return Endpoints(
-        f"http://{host}:{port}", f"ws://{host}:{port}", f"ws://{host}:{port}/ws-api/v3"
-    )
+    base = authority(context.settings.exchange.host, port)
+    return Endpoints(f"http://{base}", f"ws://{base}", f"ws://{base}/ws-api/v3")
 
 
 def credential(context: AgentContext) -> KeyPair:

@@ -76,7 +76,7 @@ class IngestAgent:
         self._tasks: tuple[asyncio.Task[None], ...] = ()
         self._silence_ns = self._close_ns = 0
         self._proof_ns = 0  # when streams that never said anything are named; 0: done
-        self._is_closing = False
+        self._is_closing = self._is_closed = False
         self._owed: deque[tuple[BookState, tuple[int, ...]]] = deque()
         self._is_told = asyncio.Event()
 
@@ -220,7 +220,7 @@ class IngestAgent:
     def do_work(self) -> int:
         """Runs one duty cycle; answers the work count."""
         feed = self._feed
-        if feed is None:
+        if feed is None or self._is_closed:
             return 0
         now_ns = monotonic_ns()
         work = 0
@@ -294,8 +294,9 @@ class IngestAgent:
         """From CLOSE on, reads until the venue has answered a last ping, and flushes, once.
 
         Later phases ask the same of a worker that died in between: it must not bring more in.
+        Who is done publishes nothing more, no silence either: recorder and store count on it.
         """
-        if phase < Phase.CLOSE or self._feed is None:
+        if phase < Phase.CLOSE or self._feed is None or self._is_closed:
             return True
         now_ns = monotonic_ns()
         sessions = [line.session for line in self._lines if line.session is not None]
@@ -313,6 +314,8 @@ class IngestAgent:
             self._context.logger.error("socket not drained in time", frames=self._feed.waiting)
         for line in self._lines:
             line.stop()
+        self._is_closed = True
+        self._feed.words[DUE] = 0
         return True
 
     async def close(self) -> None:

@@ -1,4 +1,7 @@
-"""workers room: whether the ports that a configuration names can be had, asked before the start."""
+"""workers room: the hosts and ports of a configuration that are listened on.
+
+Whether they can be had is asked before the start.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,13 @@ class ListenError(OSError):
     """A port or host cannot be listened on: nothing that a restart could mend."""
 
     is_configuration = True  # a worker that meets it is not started again
+
+
+def authority(host: str, port: int) -> str:
+    """Answers `host:port` as it stands in a URL for who is on this host, see RFC 3986."""
+    if not host:  # every address of this host
+        return f"localhost:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def refusal(section: str, host: str, port: int, error: OSError) -> ListenError:

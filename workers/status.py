@@ -11,6 +11,7 @@ from rich.table import Table
 from engine.control import halt_level
 from workers.board import WorkerState
 from workers.context import Memory
+from workers.listening import authority
 from workers.pinning import describe
 from workers.summary import records
 
@@ -38,7 +39,7 @@ def metrics_url(memory: Memory) -> str:
     if not settings.enabled:
         return ""
     port = int(memory.segment("monitor").words(0, 1)[0])
-    return f"http://{settings.host}:{port}/metrics" if port else ""
+    return f"http://{authority(settings.host, port)}/metrics" if port else ""
 
 
 def workers(memory: Memory) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 from pathlib import Path
+from time import monotonic_ns
 
 import pytest
 
@@ -238,6 +239,22 @@ def test_close_reads_all_that_was_sent_before(
             await asyncio.wait_for(venue.connections[-1].wait_closed(), 30)
             await until(lambda: all(task.done() for task in rig.agent._tasks), rig.step)
             assert len(venue.connections) == 1
+
+    on_a_loop(test)
+
+
+def test_who_has_closed_tells_no_silence(segment_prefix: str, tmp_path: Path) -> None:
+    async def test() -> None:
+        market = MarketSettings(symbols=("BTCUSDT",), silence_ms_max=50)
+        async with synced_rig(segment_prefix, tmp_path, market=market) as (_, rig):
+            await until(lambda: rig.agent.on_phase(Phase.CLOSE), rig.step)
+            rig.read()
+            told = rig.states()
+            end_ns = monotonic_ns() + 10 * 50_000_000
+            await until(lambda: monotonic_ns() > end_ns, rig.step)
+
+            assert rig.states() == told
+            assert rig.agent.on_phase(Phase.JOURNAL)
 
     on_a_loop(test)
 

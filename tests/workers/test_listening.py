@@ -9,7 +9,7 @@ import pytest
 
 from config.settings import ExchangeSettings, MonitorSettings, VenueSettings
 from tests.workers.observed_run import small_settings
-from workers.listening import ListenError, check_ports
+from workers.listening import ListenError, authority, check_ports
 
 
 @pytest.mark.parametrize("section", ["monitor", "exchange"])
@@ -73,3 +73,16 @@ def test_what_does_not_run_needs_no_port() -> None:
         )
 
         check_ports(settings)
+
+
+@pytest.mark.parametrize(
+    ("host", "text"),
+    [
+        ("127.0.0.1", "127.0.0.1:80"),
+        ("exchange.local", "exchange.local:80"),
+        ("::1", "[::1]:80"),
+        ("", "localhost:80"),
+    ],
+)
+def test_a_host_and_its_port_stand_in_an_address(host: str, text: str) -> None:
+    assert authority(host, 80) == text

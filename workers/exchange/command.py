@@ -15,6 +15,7 @@ from config.settings import Settings
 from engine.venues import market_of
 from workers.exchange.keys import make_ed25519_pair, read_pair, write_pair
 from workers.exchange.server import ExchangeServer
+from workers.listening import authority
 
 EXIT_OK = 0
 
@@ -55,7 +56,7 @@ async def _serve(
     )
     port = await server.open()
     try:
-        base = f"{settings.exchange.host}:{port}"
+        base = authority(settings.exchange.host, port)
         _say(
             {
                 "rest_url": f"http://{base}",
