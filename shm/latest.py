@@ -121,6 +121,7 @@ class Latest:
         self.words = words
         self._scratch = np.zeros(len(words) - 1, np.int64)
         self._whole = np.zeros(len(words) - 1, np.int64)
+        self._has_whole = False
 
     @property
     def version(self) -> int:
@@ -139,4 +140,13 @@ class Latest:
         """
         if read_latest(self.words, self._scratch) != 0:
             self._whole, self._scratch = self._scratch, self._whole
+            self._has_whole = True
         return self._whole.copy()
+
+    def find(self) -> Words | None:
+        """Answers as `read` does, None instead of a value that nobody has written.
+
+        To look at `version` beside `read` is not the same: the first value may come in between.
+        """
+        value = self.read()
+        return value if self._has_whole else None

@@ -121,9 +121,12 @@ class Memory:
     def instruments(self) -> tuple[Instrument, ...]:
         """Answers the instruments in index order, none before the venue has told them."""
         cell = self.segment("instruments").words(0, 1 + INSTRUMENTS_MAX * INSTRUMENT_WORDS)
-        table = Latest(cell).read().reshape(INSTRUMENTS_MAX, INSTRUMENT_WORDS)
-        count = len(self.run.settings.market.symbols) if cell[0] else 0
-        return tuple(from_words(index, table[index]) for index in range(count))
+        words = Latest(cell).find()
+        if words is None:
+            return ()
+        table = words.reshape(INSTRUMENTS_MAX, INSTRUMENT_WORDS)
+        symbols = self.run.settings.market.symbols
+        return tuple(from_words(index, table[index]) for index in range(len(symbols)))
 
     def close(self) -> None:
         """Drops every mapping."""

@@ -92,6 +92,20 @@ def test_a_torn_value_is_never_read_and_the_last_whole_one_stays(torn: Latest) -
     assert Latest(torn.words).read().tolist() == [0, 0, 0, 0]
 
 
+def test_a_value_of_zeros_is_told_from_none(torn: Latest) -> None:
+    cell = Latest(np.zeros(3, np.int64))
+    before = cell.find()
+    cell.write(np.zeros(2, np.int64))
+    found, left = cell.find(), torn.find()
+
+    assert before is None
+    assert found is not None
+    assert found.tolist() == [0, 0]
+    assert left is not None
+    assert left.tolist() == [1, 1, 1, 1]
+    assert Latest(torn.words).find() is None
+
+
 def test_the_next_writer_mends_what_a_dead_one_left(torn: Latest) -> None:
     before = torn.version
     Latest(torn.words).write(np.array([3, 3, 3, 3]))

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.workers.observed_run import small_settings
+from shm import latest
+from shm.segment import Words
+from tests.workers.observed_run import (
+    BTCUSDT,
+    ETHUSDT,
+    observed_run,
+    small_settings,
+    tell_instruments,
+)
 from workers.context import Run, segment_prefix
 from workers.memory import (
     last_generation,
@@ -59,3 +67,21 @@ def test_a_damaged_run_file_is_one_line_that_names_it(tmp_path: Path, content: b
 
     with pytest.raises(ValueError, match=r"a run file must be .* file=.*run\.json"):
         read_run(tmp_path)
+
+
+def test_instruments_that_come_while_they_are_looked_for_are_whole_or_not_there(
+    segment_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = latest.read_latest
+    with observed_run(small_settings(segment_prefix), tmp_path) as memory:
+
+        def read_then_told(cell: Words, out: Words) -> int:
+            version = read(cell, out)
+            monkeypatch.setattr(latest, "read_latest", read)
+            tell_instruments(memory)
+            return version
+
+        monkeypatch.setattr(latest, "read_latest", read_then_told)
+
+        assert memory.instruments() == ()
+        assert memory.instruments() == (BTCUSDT, ETHUSDT)
