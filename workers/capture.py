@@ -21,9 +21,9 @@ from engine.venues import CCXT_PREFIX, market_of
 from workers.capture_plan import source_of
 from workers.capture_session import Sessions
 from workers.capture_writer import Output, Queue, Writer
+from workers.endpoints import built_in
 from workers.exchange.server import ExchangeServer
 from workers.ingest_backoff import Backoff
-from workers.listening import authority
 from workers.rest import Rest
 from workers.terminal import print_line, stderr_console
 
@@ -80,8 +80,8 @@ async def _venue(settings: Settings) -> AsyncIterator[tuple[str, str]]:
     )
     port = await server.open()
     try:
-        base = authority(settings.exchange.host, port)
-        yield f"http://{base}", f"ws://{base}"
+        addresses = built_in(settings.exchange.host, port)
+        yield addresses.rest_url, addresses.stream_url
     finally:
         await server.close()
 

@@ -11,11 +11,10 @@ from config.topology import is_exchange_embedded
 from shm.segment import SegmentError
 from workers.cli_options import AsJson, Config, DataDir, examples, print_json, settings_of
 from workers.context import opened
-from workers.endpoints import EXCHANGE_WORDS, KEY_FILE, PORT
+from workers.endpoints import EXCHANGE_WORDS, KEY_FILE, PORT, built_in
 from workers.exchange.fault_client import ask
 from workers.exchange.faults import read_script
 from workers.exchange.keys import KeyPair, read_pair
-from workers.listening import authority
 from workers.memory import read_run
 
 faults = typer.Typer(
@@ -150,4 +149,4 @@ def _engine_url(folder: Path) -> str:
         raise ConnectionError(
             f"an engine must be running: data_dir={folder}; start one with `tickring run`"
         )
-    return f"ws://{authority(run.settings.exchange.host, port)}"
+    return built_in(run.settings.exchange.host, port).stream_url

@@ -34,6 +34,12 @@ def exchange_words(context: AgentContext) -> Words:
     return context.segment("exchange").words(0, EXCHANGE_WORDS)
 
 
+def built_in(host: str, port: int) -> Endpoints:
+    """Answers the addresses of a built-in exchange that listens there."""
+    base = authority(host, port)
+    return Endpoints(f"http://{base}", f"ws://{base}", f"ws://{base}/ws-api/v3")
+
+
 def endpoints(context: AgentContext) -> Endpoints:
     """Answers the venue's addresses.
 
@@ -54,8 +60,7 @@ def endpoints(context: AgentContext) -> Endpoints:
     port = int(exchange_words(context)[PORT])
     if port == 0:
         raise ConnectionError("the built-in exchange must have a port: port=0; is it running")
-    base = authority(context.settings.exchange.host, port)
-    return Endpoints(f"http://{base}", f"ws://{base}", f"ws://{base}/ws-api/v3")
+    return built_in(context.settings.exchange.host, port)
 
 
 def credential(context: AgentContext) -> KeyPair:

@@ -95,13 +95,7 @@ class Engine:
 
         Orders do not wait for the store; one that is not READY at a stop stores at the next start.
         """
-
-        def is_trading() -> bool:
-            status = self.status()
-            is_started = all(row["state"] == "ready" for row in status.get("workers", ()))
-            return is_started and bool(status.get("records", {}).get("reports", 0) > 0)
-
-        self.wait(is_trading, "all are ready and reports flow", START_S_MAX)
+        self.wait(lambda: is_trading(self.status()), "all ready, reports flow", START_S_MAX)
 
     def kill(self, worker: str) -> int:
         """Kills a worker with SIGKILL; answers the pid it had."""
@@ -154,3 +148,9 @@ class Engine:
     def _prefix(self) -> str:
         settings = load(self.config if self._chosen else None, {})
         return segment_prefix(settings, self.data_dir)
+
+
+def is_trading(status: dict[str, Any]) -> bool:
+    """Says whether every worker is READY and orders have come back; not of an empty status."""
+    is_started = all(row["state"] == "ready" for row in status.get("workers", ()))
+    return is_started and bool(status.get("records", {}).get("reports", 0) > 0)

@@ -18,7 +18,7 @@ import pytest
 from config.load import load
 from shm import segment
 from tests.system.conftest import Starter
-from tests.system.engine import START_S_MAX
+from tests.system.engine import START_S_MAX, is_trading
 from workers import controlsocket
 from workers.agent import Phase
 from workers.context import segment_prefix
@@ -103,5 +103,5 @@ def test_a_terminal_that_is_closed_stops_in_order(tmp_path: Path) -> None:
 
 def _is_trading(data_dir: Path) -> bool:
     with contextlib.suppress(OSError):  # not there yet, or busy with its start
-        return bool(controlsocket.request(data_dir, "status")["records"].get("reports", 0))
+        return is_trading(controlsocket.request(data_dir, "status"))
     return False

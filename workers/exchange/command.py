@@ -13,9 +13,9 @@ import uvloop
 
 from config.settings import Settings
 from engine.venues import market_of
+from workers.endpoints import built_in
 from workers.exchange.keys import make_ed25519_pair, read_pair, write_pair
 from workers.exchange.server import ExchangeServer
-from workers.listening import authority
 
 EXIT_OK = 0
 
@@ -56,16 +56,8 @@ async def _serve(
     )
     port = await server.open()
     try:
-        base = authority(settings.exchange.host, port)
-        _say(
-            {
-                "rest_url": f"http://{base}",
-                "stream_url": f"ws://{base}",
-                "order_url": f"ws://{base}/ws-api/v3",
-                "key_file": str(key_file),
-            },
-            as_json=as_json,
-        )
+        addresses = built_in(settings.exchange.host, port)._asdict()
+        _say(addresses | {"key_file": str(key_file)}, as_json=as_json)
         await _stopped(seconds)
     finally:
         await server.close()
